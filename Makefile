@@ -1,0 +1,35 @@
+# Every task of the project; `make help` lists them. Python 3.11 or newer and make are all that is needed.
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export PYTHONDONTWRITEBYTECODE ?= 1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the tasks
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# uv installs the locked set in seconds; pip brings uv itself, by its hash, and everything after is by hash too.
+$(STAMP): requirements.lock requirements-dev.lock pyproject.toml receiver/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Bellwire needs Python 3.11 or newer; this is %s. Name another with: make PYTHON=python3.12 ..." % sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-uv.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements-dev.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e receiver -e .
+	@touch $(STAMP)
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with the locked dependencies
+
+.PHONY: run
+run: $(STAMP) ## Start everything: Postgres, broker, API, worker, beat, demo receiver
+	@exec $(BIN)/bellwire dev
+
+.PHONY: lock
+lock: $(STAMP) ## Resolve the dependencies again and write the lock files
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-package bellwire --python-version 3.11 --extra embedded -o requirements.lock pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-package bellwire --python-version 3.11 --extra embedded --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	printf "uv\nsetuptools\nwheel\n" | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 -o requirements-uv.lock -
