@@ -1,0 +1,53 @@
+"""Where a request goes: an endpoint's URL, parsed once and kept as the bytes that are sent."""
+
+import httpx2
+import msgspec
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class Target(msgspec.Struct, kw_only=True, frozen=True):
+    """A parsed URL; make it with `from_url` and keep it with the endpoint's settings.
+
+    `host` is in ASCII without brackets (IDNA names in their `xn--` form), `path` is the request target with its
+    query, `origin` is the key of the connection pool, `host_header` is the value of `Host`, `post_head` is the start
+    of a POST: request line, `host` and `accept-encoding`.
+    """
+
+    scheme: str
+    host: str
+    port: int
+    path: bytes
+    origin: str
+    host_header: bytes
+    post_head: bytes
+
+    @property
+    def tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self.scheme == "https"
+
+    @classmethod
+    def from_url(cls, url: str | httpx2.URL) -> "Target":
+        """Parse an http or https URL; ValueError when it is none (egress rules are checked at connect, not here)."""
+        try:
+            parsed = httpx2.URL(url)
+        except httpx2.InvalidURL as error:
+            raise ValueError(f"The URL cannot be parsed: {error}") from error
+        if parsed.scheme not in DEFAULT_PORTS or not parsed.raw_host:
+            raise ValueError("The URL is not an http or https URL with a host.")
+        host = parsed.raw_host.decode("ascii").rstrip(".")
+        port = parsed.port if parsed.port is not None else DEFAULT_PORTS[parsed.scheme]
+        bracketed = f"[{host}]" if ":" in host else host
+        host_header = bracketed if port == DEFAULT_PORTS[parsed.scheme] else f"{bracketed}:{port}"
+        path = parsed.raw_path
+        return cls(
+            scheme=parsed.scheme,
+            host=host,
+            port=port,
+            path=path,
+            origin=f"{parsed.scheme}://{bracketed}:{port}",
+            host_header=host_header.encode(),
+            post_head=b"POST %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n"
+            % (path, host_header.encode()),
+        )
