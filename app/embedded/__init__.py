@@ -1,0 +1,1 @@
+"""Everything that `bellwire dev` starts by itself: Postgres, the broker, and the supervisor over them."""
