@@ -1,0 +1,113 @@
+"""The one way to Postgres: SQLAlchemy's async engine over psycopg 3, with deadlines on everything.
+
+Separate pools keep publishing, requests and upkeep from waiting for each other's connections.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import psycopg
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from app.core.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    from app.core.clock import DatabaseClock
+    from app.core.settings import Settings
+
+# Deadlock and serialization failure: the same statement with the same ids may be tried again.
+_RETRY_STATES = frozenset({"40P01", "40001"})
+# Connection failures, shutdown of the server, too many connections, disk full, start-up in progress.
+_AWAY_STATES = ("08", "57P", "53")
+
+
+def make_engine(
+    settings: Settings, *, name: str, pool_size: int, statement_timeout_seconds: float | None = None
+) -> AsyncEngine:
+    """Make an engine whose connections carry an application name and a statement timeout.
+
+    `pool_size` is a hard bound; a caller waits for a connection at most as long as for a new one.
+    """
+    timeout = statement_timeout_seconds or settings.database_statement_timeout_seconds
+    options = {
+        "application_name": f"bellwire-{name}",
+        "statement_timeout": int(timeout * 1000),
+        "idle_in_transaction_session_timeout": int(timeout * 2000),
+        # Bellwire's statements are short and many: compiling them costs more than it gains.
+        "jit": "off",
+        "timezone": "UTC",
+        # Connections notice a server that is gone without waiting for the kernel's two hours.
+        "tcp_user_timeout": 5000,
+    }
+    return create_async_engine(
+        settings.sqlalchemy_url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=settings.database_connect_timeout_seconds,
+        pool_pre_ping=False,
+        pool_use_lifo=True,
+        connect_args={
+            "connect_timeout": max(2, int(settings.database_connect_timeout_seconds)),
+            "options": " ".join(f"-c {key}={value}" for key, value in options.items()),
+            # Statements of the hot path are prepared at once, not after five uses.
+            "prepare_threshold": 2,
+        },
+    )
+
+
+def make_sessions(engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+    """Make the factory of sessions; only the edge (a request, a command, an upkeep duty) commits."""
+    return async_sessionmaker(engine, expire_on_commit=False, autoflush=True)
+
+
+async def adjust_clock(engine: AsyncEngine, clock: DatabaseClock) -> None:
+    """Sample the database's clock (see `app.core.clock`)."""
+    async with engine.connect() as connection:
+        asked = time.monotonic()
+        unix = (
+            await connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8"))
+        ).scalar_one()
+        clock.adjust(database_unix=unix, asked_at=asked, answered_at=time.monotonic())
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell whether an error means that Postgres cannot be reached or cannot work now (then: 503, try later)."""
+    if isinstance(error, DatabaseUnavailable | PoolTimeout | InterfaceError | ConnectionError):
+        return True
+    original = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(original, psycopg.Error):
+        state = original.sqlstate
+        if state is None:
+            return isinstance(original, psycopg.OperationalError | psycopg.InterfaceError)
+        return state.startswith(_AWAY_STATES) or state == "25006"
+    return isinstance(error, OperationalError) and error.connection_invalidated
+
+
+def may_retry(error: BaseException) -> bool:
+    """Tell whether the same statement with the same ids should simply be tried again."""
+    original = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(original, psycopg.Error) and original.sqlstate in _RETRY_STATES
+
+
+def away_message() -> str:
+    """Return the sentence that callers see while Postgres is away."""
+    return (
+        "The database cannot be reached, so nothing was stored. Send the same request again in a few seconds."
+    )
+
+
+__all__ = [
+    "AsyncEngine",
+    "AsyncSession",
+    "adjust_clock",
+    "away_message",
+    "is_away",
+    "make_engine",
+    "make_sessions",
+    "may_retry",
+]

@@ -1,0 +1,101 @@
+"""Keyset pages, newest first: a cursor names the last row seen, so a page costs the same at any depth.
+
+A cursor is opaque to callers: direction and id, in URL-safe base 64.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from uuid import UUID
+
+from app.core.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import ColumnElement, Select
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 250
+_FORWARD, _BACK = b"n", b"p"
+
+
+class HasId(Protocol):
+    """A row with a sortable id."""
+
+    id: Any
+
+
+RowT = TypeVar("RowT", bound="HasId")
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """What the caller asked for: `limit` rows after (or before) a cursor."""
+
+    limit: int = DEFAULT_LIMIT
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[RowT]):
+    """Rows, newest first, and the cursors of the neighbouring pages (None where there is none)."""
+
+    rows: Sequence[RowT]
+    next_cursor: str | None
+    prev_cursor: str | None
+
+
+async def fetch_page(
+    session: AsyncSession,
+    query: Select[RowT],
+    *,
+    id_column: ColumnElement[Any] | Any,
+    page: PageRequest,
+) -> Page[RowT]:
+    """Run a select of one entity as a page ordered by `id_column`, newest first.
+
+    Raises:
+        Invalid: the cursor was not made by this server.
+
+    """
+    direction, anchor = _decode(page.cursor)
+    if anchor is not None:
+        query = query.where(id_column < anchor if direction == _FORWARD else id_column > anchor)
+    order = id_column.desc() if direction == _FORWARD else id_column.asc()
+    rows = list((await session.scalars(query.order_by(order).limit(page.limit + 1))).all())
+    more = len(rows) > page.limit
+    rows = rows[: page.limit]
+    if direction == _BACK:
+        rows.reverse()
+        has_next, has_prev = anchor is not None, more
+    else:
+        has_next, has_prev = more, anchor is not None
+    return Page(
+        rows=rows,
+        next_cursor=_encode(_FORWARD, rows[-1].id) if rows and has_next else None,
+        prev_cursor=_encode(_BACK, rows[0].id) if rows and has_prev else None,
+    )
+
+
+def _encode(direction: bytes, row_id: UUID) -> str:
+    return base64.urlsafe_b64encode(direction + row_id.bytes).decode().rstrip("=")
+
+
+def _decode(cursor: str | None) -> tuple[bytes, UUID | None]:
+    if cursor is None:
+        return _FORWARD, None
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        if len(raw) == 17 and raw[:1] in (_FORWARD, _BACK):  # noqa: PLR2004 - one byte and a UUID
+            return raw[:1], UUID(bytes=raw[1:])
+    except (binascii.Error, ValueError):
+        pass
+    raise Invalid.at(
+        "/cursor",
+        "This cursor was not made by this server. Leave it out to start at the newest, or use next_cursor.",
+    )

@@ -1,0 +1,39 @@
+"""The tables, one noun a file. Import from here."""
+
+from app.models.access import ApiKey, AuditEntry, IdempotencyKey, Role, Workspace
+from app.models.attempt import Attempt
+from app.models.base import Base
+from app.models.catalogue import (
+    DEFAULT_APPLICATION_UID,
+    OPERATIONS_APPLICATION_UID,
+    Application,
+    EventType,
+)
+from app.models.delivery import Delivery, QueuedDelivery
+from app.models.endpoint import Endpoint, EndpointRuntime, EndpointSecret, Subscription
+from app.models.event import Event, EventKey, Fanout
+from app.models.worker import WorkerHeartbeat
+
+__all__ = [
+    "DEFAULT_APPLICATION_UID",
+    "OPERATIONS_APPLICATION_UID",
+    "ApiKey",
+    "Application",
+    "Attempt",
+    "AuditEntry",
+    "Base",
+    "Delivery",
+    "Endpoint",
+    "EndpointRuntime",
+    "EndpointSecret",
+    "Event",
+    "EventKey",
+    "EventType",
+    "Fanout",
+    "IdempotencyKey",
+    "QueuedDelivery",
+    "Role",
+    "Subscription",
+    "WorkerHeartbeat",
+    "Workspace",
+]

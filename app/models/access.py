@@ -1,0 +1,89 @@
+"""Who may do what, and what they did: workspaces, API keys, idempotency keys, the audit log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base
+
+
+class Role(StrEnum):
+    """What an API key may do, from most to least (settled.md, answer 18)."""
+
+    ADMIN = "admin"
+    OPERATOR = "operator"
+    PUBLISHER = "publisher"
+    VIEWER = "viewer"
+
+
+class Workspace(Base):
+    """One customer of the service; the unit of isolation."""
+
+    __tablename__ = "workspaces"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ApiKey(Base):
+    """A bearer of rights in one workspace; only the key's digest is stored."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id", ondelete="CASCADE"), index=True)
+    application_id: Mapped[UUID | None] = mapped_column(ForeignKey("applications.id"))
+    name: Mapped[str]
+    role: Mapped[str]
+    key_id: Mapped[str] = mapped_column(unique=True)
+    digest: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint("role IN ('admin', 'operator', 'publisher', 'viewer')", name="role_known"),
+    )
+
+
+class IdempotencyKey(Base):
+    """The answer to a POST that carried an `Idempotency-Key`, kept 24 hours, written in its transaction."""
+
+    __tablename__ = "idempotency_keys"
+
+    workspace_id: Mapped[UUID] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[bytes]
+    status: Mapped[int | None] = mapped_column(SmallInteger)
+    # Sealed: an answer may hold a secret that is shown once.
+    sealed_body: Mapped[bytes | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+
+
+class AuditEntry(Base):
+    """One change, reveal or repair, by whom, on what, from where. Rows are never changed."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    workspace_id: Mapped[UUID]
+    actor_kind: Mapped[str]
+    actor_id: Mapped[str]
+    action: Mapped[str]
+    object_kind: Mapped[str]
+    object_id: Mapped[str]
+    before: Mapped[dict[str, Any] | None]
+    after: Mapped[dict[str, Any] | None]
+    address: Mapped[str | None]
+    request_id: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (Index(None, "workspace_id", "id"),)
