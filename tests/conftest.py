@@ -47,15 +47,13 @@ class MakeDatabase(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Seed:
-    """What the migrations put into the tables, kept to put it back: (table with columns, rows as COPY has them)."""
+    """What the migrations put into the tables: (table and columns, rows as COPY writes them), parents first."""
 
-    tables: sql.Composed
     rows: tuple[tuple[sql.Composed, bytes], ...]
 
     @classmethod
     def of(cls, url: str) -> Seed:
         """Read it from a database that was migrated and not touched since."""
-        tables = sql.SQL(", ").join(sql.Identifier(table.name) for table in Base.metadata.sorted_tables)
         rows = []
         with psycopg.connect(_libpq(url)) as connection, connection.cursor() as cursor:
             for table in Base.metadata.sorted_tables:
@@ -67,13 +65,22 @@ class Seed:
                     content = b"".join(bytes(part) for part in copy)
                 if content:
                     rows.append((sql.SQL("{} ({})").format(name, columns), content))
-        return cls(tables=tables, rows=tuple(rows))
+        return cls(rows=tuple(rows))
 
     def restore(self, url: str) -> None:
-        """Bring a database back to it."""
+        """Bring a database back to it: no other row stays in any table."""
+        tables = [table.name for table in Base.metadata.sorted_tables]
+        # TRUNCATE of all tables and partitions takes 350 ms, this 3 ms: tests leave few rows in few tables.
+        filled = sql.SQL(" UNION ALL ").join(
+            sql.SQL("SELECT {} WHERE EXISTS (SELECT FROM {})").format(name, sql.Identifier(name))
+            for name in tables
+        )
         with psycopg.connect(_libpq(url)) as connection, connection.cursor() as cursor:
             cursor.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
-            cursor.execute(sql.SQL("TRUNCATE {} RESTART IDENTITY").format(self.tables))
+            to_empty = {name for (name,) in cursor.execute(filled)}
+            for name in reversed(tables):
+                if name in to_empty:
+                    cursor.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name)))
             for table, content in self.rows:
                 with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(table)) as copy:
                     copy.write(content)
