@@ -11,12 +11,15 @@ import ipaddress
 import os
 import socket
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.errors import StartupError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 DEFAULT_PORT = 8400
 DEFAULT_DEMO_PORT = 8401
@@ -187,8 +190,14 @@ class Settings(BaseSettings):
         return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def load_settings(*, need_database: bool = True) -> Settings:
+def load_settings(
+    *, need_database: bool = True, need_keys: bool = True, found: Mapping[str, str] | None = None
+) -> Settings:
     """Read the settings from the environment.
+
+    `need_keys=False` is for what never opens a secret (migrations, API keys), so that it need not be given one.
+    `found` holds values by field name that stand in where the environment says nothing: what `bellwire dev`
+    keeps in its data folder.
 
     Raises:
         StartupError: a value cannot be used, or the database's address is missing; the message names the
@@ -196,7 +205,7 @@ def load_settings(*, need_database: bool = True) -> Settings:
 
     """
     try:
-        settings = Settings()
+        settings = Settings(**_unless_in_environment(found or {}))
     except ValidationError as error:
         lines = [
             f"BELLWIRE_{'_'.join(str(part) for part in item['loc'][:1]).upper()}: {item['msg']}"
@@ -218,9 +227,13 @@ def load_settings(*, need_database: bool = True) -> Settings:
             "BELLWIRE_DATABASE_URL does not name a Postgres database. "
             "It must look like postgresql://user:password@host:5432/name."
         )
-    if settings.environment == "production" and need_database and not settings.encryption_keys:
+    if settings.environment == "production" and need_database and need_keys and not settings.encryption_keys:
         raise StartupError(
             "BELLWIRE_ENCRYPTION_KEYS is not set; endpoint secrets cannot be stored without it. "
             "Make a key with `openssl rand -base64 32`, keep it safe, and set it for the API and the workers."
         )
     return settings
+
+
+def _unless_in_environment(found: Mapping[str, str]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if not os.environ.get(f"BELLWIRE_{name.upper()}")}
