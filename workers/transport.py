@@ -6,7 +6,7 @@ delivery; everything else hands `BellwireTransport` to an `httpx2.AsyncClient`.
 
 import httpx2
 
-from workers.http1.engine import EngineLimits, EngineStats, HttpEngine
+from workers.http1.engine import EngineStats, HttpEngine
 from workers.http1.errors import (
     BlockedAddress,
     ConnectRefused,
@@ -25,6 +25,7 @@ from workers.http1.errors import (
     TlsError,
 )
 from workers.http1.exchange import ConnectionInfo, Exchange, Timings
+from workers.http1.limits import EngineLimits
 from workers.http1.request import encode_headers
 from workers.http1.target import Target
 

@@ -1,7 +1,92 @@
-"""Where a delivery may go: the address rules, pure. The same rules hold when a URL is saved and at connect."""
+"""Where a delivery may go: the egress policy, pure (no look-ups, no sockets).
 
+The same rules hold twice: for the person who saves a URL, and at connect for every resolved address, because DNS
+answers change. The lists are our own: `ipaddress.is_global` of Python 3.11 calls 64:ff9b::7f00:1 (127.0.0.1 behind
+NAT64), 2002:7f00:1::1, ::7f00:1, fec0::1 and 224.0.0.1 global.
+"""
+
+import re
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+import httpx2
+
+MAX_URL_LENGTH = 2_048
+MAX_NAME_LENGTH = 253
+MAX_PORT = 65_535
+FIRST_UNPRIVILEGED_PORT = 1_024
+
+DENIED_IPV4 = tuple(
+    IPv4Network(text)
+    for text in (
+        "0.0.0.0/8",  # this network
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # carrier-grade NAT
+        "127.0.0.0/8",  # loopback
+        "168.63.129.16/32",  # Azure's host agent
+        "169.254.0.0/16",  # link-local, cloud metadata
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # 6to4 relays
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "224.0.0.0/4",  # multicast
+        "240.0.0.0/4",  # reserved, broadcast
+    )
+)
+ALLOWED_IPV6 = IPv6Network("2000::/3")
+DENIED_IPV6 = tuple(
+    IPv6Network(text)
+    for text in (
+        "2001::/23",  # protocol assignments, Teredo
+        "2001:db8::/32",  # documentation
+        "2002::/16",  # 6to4
+        "3fff::/20",  # documentation
+    )
+)
+NAT64 = IPv6Network("64:ff9b::/96")
+IPV4_LOOPBACK = IPv4Address("127.0.0.1")
+
+DENIED_SUFFIXES = ("localhost", "internal", "local", "onion")
+# Unprivileged ports of databases, brokers, caches and cluster control planes.
+DENIED_PORTS = frozenset(
+    {
+        *(1433, 1434),  # SQL Server
+        *(1521, 1522),  # Oracle
+        *(1883, 8883),  # MQTT
+        2049,  # NFS
+        *(2181, 2888, 3888),  # ZooKeeper
+        *(2375, 2376, 2377),  # Docker
+        *(2379, 2380),  # etcd
+        *(3306, 33060),  # MySQL
+        *(3389, 5900),  # remote desktops
+        4222,  # NATS
+        *(4369, 25672),  # Erlang distribution, RabbitMQ
+        *(5432, 5433, 6432),  # Postgres, PgBouncer
+        *(5671, 5672, 15671, 15672, 61613, 61614, 61616),  # RabbitMQ, ActiveMQ
+        5984,  # CouchDB
+        *(6379, 6380, 16379, 26379),  # Redis, Valkey
+        *(6443, 10250, 10255),  # Kubernetes
+        *(7000, 7001, 7199, 9042, 9160),  # Cassandra
+        *(8086, 8088),  # InfluxDB
+        *(8300, 8301, 8302, 8500, 8501),  # Consul
+        *(9092, 9093, 9094),  # Kafka
+        *(9200, 9300),  # Elasticsearch
+        11211,  # memcached
+        *(27017, 27018, 27019),  # MongoDB
+    }
+)
+
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+# What getaddrinfo and browsers read as an IPv4 address although it is not in dotted-decimal form.
+_NUMERIC = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
 
 
 class EgressDenied(ValueError):
@@ -13,24 +98,122 @@ class EgressDenied(ValueError):
 
 
 class EgressPolicy:
-    """The rules with the ranges that the operator opened."""
+    """The rules, with the ranges that the operator opened.
 
-    def __init__(
-        self, *, allow: Iterable[IPv4Network | IPv6Network] = (), own_hosts: Iterable[str] = ()
-    ) -> None: ...
+    `allow` are the ranges of `BELLWIRE_EGRESS_ALLOW`: an address inside one may be connected to although the lists
+    deny it; ports and names stay as they are, but that `localhost` is no longer denied once 127.0.0.1 is allowed.
+    `own_hosts` are host names of this service (addresses in it are ignored): a delivery to ourselves is a loop.
+    """
+
+    def __init__(self, *, allow: Iterable[Network] = (), own_hosts: Iterable[str] = ()) -> None:
+        networks = tuple(allow)
+        self._allow_ipv4 = tuple(network for network in networks if isinstance(network, IPv4Network))
+        self._allow_ipv6 = tuple(network for network in networks if isinstance(network, IPv6Network))
+        self._own_names = frozenset(
+            name.lower().rstrip(".") for name in own_hosts if parse_literal(name) is None
+        )
+        self._localhost_allowed = any(IPV4_LOOPBACK in network for network in self._allow_ipv4)
 
     def check_url(self, url: str) -> str:
-        """Return the URL in the form that is stored and sent; raises EgressDenied."""
-        raise NotImplementedError
+        """Return the URL in the form that is stored and sent; checking that form again returns it unchanged.
 
-    def check_address(self, address: str | IPv4Address | IPv6Address) -> None:
-        """Raise EgressDenied unless the address may be connected to."""
-        raise NotImplementedError
+        It is parsed by the parser that sends (httpx2). Raises EgressDenied, whose reason says what to change.
+        """
+        if len(url) > MAX_URL_LENGTH:
+            raise EgressDenied(f"The URL is longer than {MAX_URL_LENGTH:,} characters.")
+        try:
+            parsed = httpx2.URL(url)
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            raise EgressDenied("This is not a URL; it must look like https://example.com/path.") from error
+        if parsed.scheme not in _DEFAULT_PORTS:
+            raise EgressDenied("The URL must begin with http:// or https://.")
+        if parsed.userinfo or "@" in parsed.raw_host.decode("ascii"):
+            raise EgressDenied("The URL may not hold a user name or password; use the endpoint's headers.")
+        if "#" in url:
+            raise EgressDenied("The URL may not have a fragment (#...): it would not be sent.")
+        host = parsed.raw_host.decode("ascii")
+        if not host:
+            raise EgressDenied("The URL has no host name.")
+        self.check_host(host)
+        if parsed.port is not None:
+            self.check_port(parsed.port)
+        normal = str(parsed)
+        if len(normal) > MAX_URL_LENGTH:
+            raise EgressDenied(f"The URL is longer than {MAX_URL_LENGTH:,} characters once it is encoded.")
+        return normal
+
+    def check_host(self, host: str) -> None:
+        """Raise EgressDenied unless `host`, an address without brackets or a name, may be a target."""
+        literal = parse_literal(host)
+        if literal is not None:
+            self.check_address(literal)
+        else:
+            self.check_name(host)
+
+    def check_address(self, address: str | Address) -> None:
+        """Raise EgressDenied unless the address may be connected to; text that is no address is denied too."""
+        literal = parse_literal(address) if isinstance(address, str) else address
+        if literal is None:
+            raise EgressDenied("This is not an IP address.")
+        if isinstance(literal, IPv6Address):
+            self._check_ipv6(literal)
+        elif not _within(literal, self._allow_ipv4) and _within(literal, DENIED_IPV4):
+            raise EgressDenied("The address is private, reserved or forbidden.")
 
     def check_port(self, port: int) -> None:
         """Raise EgressDenied for a port that no webhook receiver has."""
-        raise NotImplementedError
+        if not 0 < port <= MAX_PORT:
+            raise EgressDenied(f"The port must be between 1 and {MAX_PORT}.")
+        if (port < FIRST_UNPRIVILEGED_PORT and port not in _DEFAULT_PORTS.values()) or port in DENIED_PORTS:
+            raise EgressDenied(f"Port {port} is forbidden: it belongs to another kind of service.")
 
     def check_name(self, name: str) -> None:
-        """Raise EgressDenied for a host name that is local by its form."""
-        raise NotImplementedError
+        """Raise EgressDenied for a host name that is malformed, local by its form, or our own."""
+        plain = name.lower().removesuffix(".")
+        labels = plain.split(".")
+        if len(plain) > MAX_NAME_LENGTH or not all(_LABEL.fullmatch(label) for label in labels):
+            raise EgressDenied("The host name is not a legal DNS name.")
+        if _NUMERIC.fullmatch(labels[-1]):
+            raise EgressDenied("The host looks like an IP address but is not one in its usual form.")
+        if labels[-1] in DENIED_SUFFIXES and not (labels[-1] == "localhost" and self._localhost_allowed):
+            raise EgressDenied(f"Names that end in `{labels[-1]}` are local and are forbidden.")
+        if plain in self._own_names:
+            raise EgressDenied("The host is this service itself.")
+
+    def is_opened(self, address: str) -> bool:
+        """Return whether the operator's ranges hold the address (for v4-mapped and NAT64, the IPv4 inside)."""
+        literal = parse_literal(address)
+        if isinstance(literal, IPv6Address):
+            inner = literal.ipv4_mapped or _nat64_inner(literal)
+            if inner is None:
+                return _within(literal, self._allow_ipv6)
+            literal = inner
+        return isinstance(literal, IPv4Address) and _within(literal, self._allow_ipv4)
+
+    def _check_ipv6(self, address: IPv6Address) -> None:
+        if address.scope_id is not None:
+            raise EgressDenied("An address with a scope id (%) is forbidden.")
+        inner = address.ipv4_mapped or _nat64_inner(address)
+        if inner is not None:
+            self.check_address(inner)
+            return
+        if _within(address, self._allow_ipv6):
+            return
+        if address not in ALLOWED_IPV6 or _within(address, DENIED_IPV6):
+            raise EgressDenied("The address is private, reserved or forbidden.")
+
+
+def parse_literal(host: str) -> Address | None:
+    """Return the address that `host` (without brackets) is, or None for a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def _nat64_inner(address: IPv6Address) -> IPv4Address | None:
+    return IPv4Address(int(address) & 0xFFFF_FFFF) if address in NAT64 else None
+
+
+def _within(address: Address, networks: Iterable[Network]) -> bool:
+    return any(address in network for network in networks)

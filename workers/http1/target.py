@@ -36,18 +36,27 @@ class Target(msgspec.Struct, kw_only=True, frozen=True):
             raise ValueError(f"The URL cannot be parsed: {error}") from error
         if parsed.scheme not in DEFAULT_PORTS or not parsed.raw_host:
             raise ValueError("The URL is not an http or https URL with a host.")
-        host = parsed.raw_host.decode("ascii").rstrip(".")
-        port = parsed.port if parsed.port is not None else DEFAULT_PORTS[parsed.scheme]
-        bracketed = f"[{host}]" if ":" in host else host
-        host_header = bracketed if port == DEFAULT_PORTS[parsed.scheme] else f"{bracketed}:{port}"
-        path = parsed.raw_path
-        return cls(
+        return cls.from_parts(
             scheme=parsed.scheme,
+            host=parsed.raw_host.decode("ascii").removesuffix("."),
+            port=parsed.port,
+            path=parsed.raw_path,
+        )
+
+    @classmethod
+    def from_parts(cls, *, scheme: str, host: str, port: int | None = None, path: bytes = b"/") -> "Target":
+        """Make a target from parts that are already in their sent form; the port defaults to the scheme's."""
+        actual_port = port if port is not None else DEFAULT_PORTS[scheme]
+        bracketed = f"[{host}]" if ":" in host else host
+        host_header = (
+            bracketed if actual_port == DEFAULT_PORTS[scheme] else f"{bracketed}:{actual_port}"
+        ).encode()
+        return cls(
+            scheme=scheme,
             host=host,
-            port=port,
+            port=actual_port,
             path=path,
-            origin=f"{parsed.scheme}://{bracketed}:{port}",
-            host_header=host_header.encode(),
-            post_head=b"POST %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n"
-            % (path, host_header.encode()),
+            origin=f"{scheme}://{bracketed}:{actual_port}",
+            host_header=host_header,
+            post_head=b"POST %b HTTP/1.1\r\nhost: %b\r\naccept-encoding: identity\r\n" % (path, host_header),
         )
