@@ -25,7 +25,6 @@ from workers.http1.response import BrokenHead, HeadTooLarge, ResponseReader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-RECEIVED_SHOWN = 1_024  # bytes of a broken answer that are kept for the log
 READ_SIZE = 65_536
 # Of a peer's announced keep-alive time; the rest is for its clock and the way there.
 KEEP_ALIVE_SHARE = 0.8
@@ -81,7 +80,6 @@ class Connection(asyncio.Protocol):
         self._started_at = 0.0
         self._sent_at = 0.0
         self._deadline = 0.0
-        self._first_data = b""
 
     def secured(self, facts: TlsFacts) -> None:
         """Note what the handshake settled."""
@@ -155,11 +153,8 @@ class Connection(asyncio.Protocol):
         if self._waiter is None:
             self.abort()  # Nothing was asked.
             return
-        reader = self._reader
-        if not reader.began_at:
-            self._first_data = data
         try:
-            complete = reader.feed(data)
+            complete = self._reader.feed(data)
         except BrokenHead as error:
             self.abort(self._failure(ProtocolError, str(error)))
         except HeadTooLarge as error:
@@ -191,7 +186,6 @@ class Connection(asyncio.Protocol):
         reader = self._reader
         waiter, self._waiter = self._waiter, None
         self._answered += 1
-        self._first_data = b""
         self.reusable = reader.keep_alive and not self._writing_paused
         if waiter is not None and not waiter.done():
             waiter.set_result(
@@ -247,7 +241,7 @@ class Connection(asyncio.Protocol):
             connection=self._connection_info(),
             status=reader.status or None,
             headers=reader.headers,
-            received=self._first_data[:RECEIVED_SHOWN] if reader.began_at or self._first_data else b"",
+            received=reader.received,
         )
 
     def _timings(self) -> Timings:

@@ -1,7 +1,9 @@
 """Reads one response after another from bytes, within bounds. No I/O: the connection feeds it.
 
 The parser is llhttp (Node's), by httptools. A response is usable once its status line and header section are good:
-what goes wrong after that is a note, because the status line decides.
+what goes wrong after that is a note, because the status line decides. A head that the strict parser refuses is read
+once more by a lenient one (folded lines, a length beside chunks, stray control characters), and the connection is
+then not used again, so that nothing can be smuggled into the next answer.
 """
 
 import time
@@ -13,7 +15,9 @@ from workers.http1.limits import EngineLimits
 
 SWITCHING_PROTOCOLS = 101
 FIRST_FINAL_STATUS = 200
+FIRST_INTERIM_STATUS = 100
 HEADER_OVERHEAD = 4  # ": " and CRLF
+RECEIVED_SHOWN = 1_024
 
 _monotonic = time.monotonic
 
@@ -39,10 +43,9 @@ class ResponseReader:
         self._header_count_cap = limits.header_count
         self._body_cap = limits.body_bytes
         self._parser = httptools.HttpResponseParser(self)
-        # A single LF ends a line (RFC 9112, 2.2). What follows a final response is refused here, not by the parser.
-        self._parser.set_dangerous_leniencies(
-            lenient_optional_cr_before_lf=True, lenient_data_after_close=True
-        )
+        # A single LF ends a line (RFC 9112, 2.2).
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)
+        self._lenient = False
         self.reset()
 
     def reset(self, *, bodiless: bool = False) -> None:
@@ -58,6 +61,7 @@ class ResponseReader:
         self._complete = False
         self._refused: BrokenHead | HeadTooLarge | None = None
         self._fields = self.headers
+        self._head_pieces: list[bytes] = []
         self._header_bytes = self._head_wire_bytes = self._interim_bytes = 0
         self._chunks: list[bytes] = []
         self._body_bytes = self._body_wire_bytes = 0
@@ -67,6 +71,11 @@ class ResponseReader:
         """What is kept of the body so far."""
         chunks = self._chunks
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    @property
+    def received(self) -> bytes:
+        """The first bytes that came, at most 1 KiB: what is shown when they are no HTTP."""
+        return b"".join(self._head_pieces)[:RECEIVED_SHOWN]
 
     @property
     def http_version(self) -> str:
@@ -131,6 +140,9 @@ class ResponseReader:
         if self._complete:
             return
         self.status = self._parser.get_status_code()
+        if self.status < FIRST_INTERIM_STATUS:
+            self._refused = BrokenHead(f"The status {self.status:03} is no HTTP status.")
+            raise self._refused
         self._fields = []  # Trailers are counted, and dropped.
         self._header_bytes = 0
         self.head_done = True
@@ -154,7 +166,7 @@ class ResponseReader:
         if self._complete:
             return
         if self.status >= FIRST_FINAL_STATUS:
-            self.keep_alive = self._parser.should_keep_alive()
+            self.keep_alive = not self._lenient and self._parser.should_keep_alive()
             self._complete = True
         elif self.status == SWITCHING_PROTOCOLS:
             self._refused = BrokenHead("The receiver switched protocols (101) without being asked to.")
@@ -174,6 +186,7 @@ class ResponseReader:
 
     def _feed_head(self, data: bytes) -> None:
         self._head_wire_bytes += len(data)
+        self._head_pieces.append(data)
         self._parse(data)
         if self.head_done:
             return
@@ -196,8 +209,27 @@ class ResponseReader:
             elif self.head_done:
                 self.note = self.note or f"The body was broken: {_in_words(error)}."
                 self._complete = True
-            else:
+            elif self._lenient:
                 raise BrokenHead(f"The answer was not valid HTTP: {_in_words(error)}.") from None
+            else:
+                self._read_again_leniently()
+
+    def _read_again_leniently(self) -> None:
+        pieces = self._head_pieces
+        self.reset(bodiless=self._bodiless)
+        self._lenient = True
+        self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_chunked_length=True,
+            lenient_keep_alive=True,
+            lenient_version=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+        for piece in pieces:
+            if not self._complete:
+                self.feed(piece)
 
     def _refuse(self, message: str) -> NoReturn:
         if self.head_done:
