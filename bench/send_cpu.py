@@ -6,7 +6,6 @@ response as soon as a request's last byte is there; its CPU is not counted.
 
 import asyncio
 import multiprocessing
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_network
@@ -90,9 +89,7 @@ async def measure(send: Send, *, in_flight: int, requests: int) -> tuple[float, 
 
 async def compare(port: int, *, loop_name: str) -> None:
     """Print one line for each client and load."""
-    guard = EgressGuard(
-        policy=EgressPolicy(allow=[ip_network("127.0.0.0/8")]), resolver=ThreadResolver()
-    )
+    guard = EgressGuard(policy=EgressPolicy(allow=[ip_network("127.0.0.0/8")]), resolver=ThreadResolver())
     url = f"http://127.0.0.1:{port}/hook"
     target = Target.from_url(url)
     lines = encode_headers(HEADERS)
@@ -137,4 +134,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
