@@ -1,4 +1,4 @@
-"""What can go wrong while an embedded service or the supervisor starts."""
+"""What can go wrong while an embedded service or the supervisor starts: part of `app.core.errors`' tree."""
 
 from __future__ import annotations
 
@@ -8,20 +8,13 @@ from app.core.errors import StartupError
 class EmbeddedError(StartupError):
     """Something that `bellwire dev` starts by itself could not be started.
 
-    The message is written for a person: what happened, why, and what to do next. `exit_code` is what the
-    command ends with.
+    The message is written for a person: what happened, why, and what to do next.
     """
-
-    exit_code = 1
 
 
 class AlreadyRunning(EmbeddedError):
     """Another supervisor holds this data folder."""
 
-    exit_code = 3
-
 
 class PortTaken(EmbeddedError):
     """A port that Bellwire was told to listen on belongs to another program."""
-
-    exit_code = 4

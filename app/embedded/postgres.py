@@ -220,20 +220,31 @@ class EmbeddedPostgres:
             command.append("--no-sync")
         # Postgres' data is private: initdb refuses a group-readable password file or data folder.
         made = subprocess.run(  # noqa: S603 - our own binary, no shell
-            command, env=_environment(), capture_output=True, text=True, errors="replace", check=False
+            command,
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+            start_new_session=True,  # Ctrl-C is for its owner, who stops when it is safe.
         )
         if made.returncode != 0:
             shutil.rmtree(draft, ignore_errors=True)
             reason = "\n".join((made.stderr or made.stdout).strip().splitlines()[-LOG_TAIL_LINES:])
             raise EmbeddedError(
                 f"The embedded Postgres could not create its data folder {self.data}: {reason}\n"
-                "Free some disk space or choose another folder with `bellwire dev --data-dir`, "
+                "Free some disk space, or choose another folder with BELLWIRE_DATA_DIR, "
                 "or name a Postgres of your own with BELLWIRE_DATABASE_URL."
             )
         draft.rename(self.data)
 
     def _require_usable_cluster(self, binaries: Path) -> None:
         """Refuse, with a way out, data that this Postgres cannot open."""
+        if self.data.stat().st_uid != os.geteuid():
+            raise EmbeddedError(
+                f"{self.data} belongs to another user (id {self.data.stat().st_uid}), and Postgres opens data of "
+                "its own user only. Start Bellwire as that user, or name another folder with BELLWIRE_DATA_DIR."
+            )
         if not self.password_file.exists():
             raise EmbeddedError(
                 f"{self.password_file} is missing, so nobody can log in to the data in {self.data}. Put the "
