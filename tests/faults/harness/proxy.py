@@ -1,0 +1,146 @@
+"""A TCP proxy between Bellwire and Postgres or the broker: it can delay, stall, reset, half-close and refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HOST = "127.0.0.1"
+CHUNK = 65_536
+
+
+class TcpProxy:
+    """Forwards bytes to `(host, port)` from a port of its own, which stays the same while it lives."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._upstream = (host, port)
+        self._server: asyncio.Server | None = None
+        self._pairs: set[_Pair] = set()
+        self._flowing = asyncio.Event()
+        self._flowing.set()
+        self.delay_seconds = 0.0
+        # Bytes passed on so far, both ways together.
+        self.forwarded = 0
+        self.port = 0
+
+    async def start(self) -> Self:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, HOST, self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def stop(self) -> None:
+        """Close the listener and every connection."""
+        await self.refuse()
+        self.reset()
+
+    @property
+    def connections(self) -> int:
+        """How many connections go through it now."""
+        return len(self._pairs)
+
+    def delay(self, seconds: float) -> None:
+        """Hold every chunk of bytes for so long from now on, both ways."""
+        self.delay_seconds = seconds
+
+    def stall(self) -> None:
+        """Accept and keep connections, and forward nothing until `flow`."""
+        self._flowing.clear()
+
+    def flow(self) -> None:
+        """Forward again, first what was held back."""
+        self._flowing.set()
+
+    def reset(self) -> int:
+        """Cut every connection with a TCP reset on both sides; return how many that were."""
+        pairs = list(self._pairs)
+        for pair in pairs:
+            pair.reset()
+        return len(pairs)
+
+    def half_close(self) -> int:
+        """Send the clients the end of the stream while their own direction stays open."""
+        pairs = list(self._pairs)
+        for pair in pairs:
+            pair.half_close()
+        return len(pairs)
+
+    async def refuse(self) -> None:
+        """Refuse new connections; those that exist go on."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def accept(self) -> None:
+        """Take new connections again, on the same port."""
+        if self._server is None:
+            await self.start()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            up_reader, up_writer = await asyncio.open_connection(*self._upstream)
+        except OSError:
+            _reset(writer)
+            return
+        pair = _Pair(writer, up_writer)
+        self._pairs.add(pair)
+        try:
+            await asyncio.gather(
+                self._pump(reader, up_writer, into_open=lambda: True),
+                self._pump(up_reader, writer, into_open=lambda: not pair.half_closed),
+            )
+        finally:
+            self._pairs.discard(pair)
+            for each in (writer, up_writer):
+                each.close()
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, into_open: Callable[[], bool]
+    ) -> None:
+        """Forward until the end; what comes for a direction that was closed is thrown away."""
+        try:
+            while data := await reader.read(CHUNK):
+                await self._flowing.wait()
+                if self.delay_seconds:
+                    await asyncio.sleep(self.delay_seconds)
+                if into_open():
+                    writer.write(data)
+                    self.forwarded += len(data)
+                    await writer.drain()
+            if into_open():
+                writer.write_eof()
+        except OSError:  # One side was cut: cut the other.
+            _reset(writer)
+
+
+class _Pair:
+    """The two halves of one forwarded connection."""
+
+    def __init__(self, client: asyncio.StreamWriter, upstream: asyncio.StreamWriter) -> None:
+        self._client = client
+        self._upstream = upstream
+        self.half_closed = False
+
+    def reset(self) -> None:
+        _reset(self._client)
+        _reset(self._upstream)
+
+    def half_close(self) -> None:
+        self.half_closed = True
+        with suppress(OSError):
+            self._client.write_eof()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST: what is unsent is thrown away, and the other side sees an error, not an end."""
+    connection = writer.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()

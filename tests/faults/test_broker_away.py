@@ -1,0 +1,76 @@
+"""Rows 4 and 6 of the fault tests: the broker is away, and comes back with nothing in it."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.harness.scene import Scene, open_scene
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.faults.harness.publisher import Accepted
+
+pytestmark = pytest.mark.faults
+
+EVENTS = 500
+# The report promises 60 ms and 10 s; tests allow ten times as much.
+ADDED_P99_SECONDS = 0.6
+RESUME_SECONDS = 100.0
+NEVER_SECONDS = "900"  # A poll that no test waits for: then only wake-ups deliver.
+
+
+@pytest.fixture(scope="module")
+async def scene() -> AsyncIterator[Scene]:
+    """No beat: wake-ups come from publishing alone."""
+    async with open_scene(beats=0) as scene:
+        yield scene
+
+
+async def test_publishing_goes_on_without_a_broker(scene: Scene) -> None:
+    """While the broker refuses connections every publish is a 202, none is slow, and all is delivered."""
+    await scene.stack.create_endpoint("/away", event_types=["away.*"], max_in_flight=50)
+    usual = await scene.publisher.publish_many(EVENTS, event_types=["away.before"])
+    await scene.checker.settle()
+    scene.stack.kill_broker()
+
+    without = await scene.publisher.publish_many(EVENTS, event_types=["away.now"])
+
+    await scene.checker.check()
+    assert scene.publisher.statuses.keys() == {202}
+    assert (len(usual), len(without)) == (EVENTS, EVENTS)
+    assert _p99(without) - _p99(usual) < ADDED_P99_SECONDS
+    scene.stack.start_broker()
+
+
+async def test_workers_resume_with_an_empty_broker(scene: Scene) -> None:
+    """After the broker was killed and came back empty, wake-ups reach the workers again without a restart."""
+    stack, receiver = scene.stack, scene.receiver
+    await stack.create_endpoint("/resume", event_types=["resume.*"])
+    for worker in stack.workers:
+        worker.stop(seconds=15)
+    worker = stack.start_worker(BELLWIRE_WORKER_POLL_SECONDS=NEVER_SECONDS)
+    stack.workers = [worker]
+    await stack.wait_for_worker(worker)
+    (drain,) = stack.drains_of(worker)
+
+    stack.kill_broker(forget=True)
+    stack.start_broker()
+
+    # A wake-up sent before the worker is back is lost with nothing to replace it: publish until one arrives.
+    async def woken() -> bool:
+        await scene.publisher.publish("resume.after")
+        return bool(receiver.on("/resume"))
+
+    await receiver.wait_for(woken, seconds=RESUME_SECONDS, what="a wake-up reached the worker")
+    await scene.publisher.publish("resume.last")
+    await scene.checker.check()
+    assert worker.is_running()
+    assert stack.drains_of(worker) == [drain], "the same process went on"
+
+
+def _p99(events: list[Accepted]) -> float:
+    return statistics.quantiles([event.seconds for event in events], n=100)[-1]
