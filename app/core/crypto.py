@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
 _KEY_NAME_BYTES = 4
+# How much of a sealed value says which key it needs.
+SEALED_HEAD_BYTES = 1 + _KEY_NAME_BYTES
 _HEAD_BYTES = 1 + _KEY_NAME_BYTES + _NONCE_BYTES
 _KEY_ID_BYTES = 8
 _SECRET_BYTES = 24
@@ -82,6 +84,10 @@ class Keyring:
             raise CannotDecrypt(
                 f"The stored {column} of row {row} was altered; restore it from a backup."
             ) from None
+
+    def has_key_of(self, sealed: bytes) -> bool:
+        """Tell whether a sealed value, or only its head, names a key of this ring."""
+        return sealed[:1] == _VERSION and sealed[1 : 1 + _KEY_NAME_BYTES] in self._ciphers
 
     def is_newest(self, sealed: bytes) -> bool:
         """Tell whether a value is sealed with the newest key (rotation looks for those that are not)."""

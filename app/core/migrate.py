@@ -10,11 +10,13 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from sqlalchemy import create_engine, pool
 
 from app.core import partitions
 
 if TYPE_CHECKING:
+    from alembic.script import Script
     from sqlalchemy import Connection
 
 
@@ -24,6 +26,8 @@ class SchemaState:
 
     current: str | None
     wanted: str
+    # False for a revision that only a newer version of Bellwire has in its `migrations/`.
+    known: bool = True
 
     @property
     def up_to_date(self) -> bool:
@@ -34,6 +38,11 @@ class SchemaState:
         """Return what is the matter and what to do, for a person."""
         if self.up_to_date:
             return f"The schema is up to date (revision {self.current})."
+        if not self.known:
+            return (
+                f"The database's schema is at revision {self.current}, which this version of Bellwire does not "
+                f"know: a newer version was here. Start that version, or restore a backup for {self.wanted}."
+            )
         where = f"at revision {self.current}" if self.current else "empty"
         return (
             f"The database's schema is {where}, but this version of Bellwire needs {self.wanted}. "
@@ -61,7 +70,26 @@ def state_of(connection: Connection) -> SchemaState:
     script = ScriptDirectory.from_config(_config(""))
     head = script.get_current_head()
     current = MigrationContext.configure(connection).get_current_revision()
-    return SchemaState(current=current, wanted=head or "base")
+    known = current is None or _revision(script, current) is not None
+    return SchemaState(current=current, wanted=head or "base", known=known)
+
+
+def goes_back(current: str | None, revision: str) -> bool:
+    """Tell whether going from `current` to `revision` undoes migrations, which can remove data.
+
+    Raises:
+        ValueError: there is no such revision.
+
+    """
+    if revision in {"head", "base"}:
+        return revision == "base" and current is not None
+    script = ScriptDirectory.from_config(_config(""))
+    wanted = _revision(script, revision)
+    if wanted is None:
+        raise ValueError(revision)
+    if current is None or wanted.revision == current:
+        return False
+    return any(step.revision == wanted.revision for step in script.iterate_revisions(current, "base"))
 
 
 def check(url: str) -> None:
@@ -72,6 +100,13 @@ def check(url: str) -> None:
 def include_name(name: str | None, kind: str, _parents: object) -> bool:
     """Tell Alembic what to compare: all but the partitions, which come and go by the day."""
     return not (kind == "table" and name is not None and partitions.day_of(name) is not None)
+
+
+def _revision(script: ScriptDirectory, name: str) -> Script | None:
+    try:
+        return script.get_revision(name)
+    except CommandError:
+        return None
 
 
 def _config(url: str) -> Config:

@@ -1,0 +1,298 @@
+"""The checks of `bellwire doctor`: each looks at one thing and says what is the matter and what to do."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from app.cli.outcome import CommandError
+from app.core.errors import BellwireError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection
+
+    from app.core.settings import Settings
+
+API_TIMEOUT_SECONDS = 3.0
+SELF_TEST_TIMEOUT_SECONDS = 30.0
+# Upkeep makes a week; fewer than this left means that it has not run for days.
+MIN_DAYS_AHEAD = 2
+# Heartbeats come every few seconds; a worker that has been silent so long is not delivering.
+HEARTBEAT_SECONDS = 15
+SELF_TEST = "workers.selftest"
+
+# Never to be reached by a delivery, whatever else an operator opens: the credentials of clouds live there.
+METADATA_ADDRESSES = ("169.254.169.254", "168.63.129.16", "100.100.100.200")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One line of the report. `ok` is None where it could not be looked at; `advice` is empty when all is well."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    advice: str = ""
+
+
+def run_checks(settings: Settings | BellwireError, *, api_url: str) -> Iterator[Check]:
+    """Yield the checks one by one, as they are done. A database that is away leaves those on it unanswered."""
+    if isinstance(settings, BellwireError):
+        yield _failed("settings", settings)
+        return
+    yield Check("settings", ok=True, detail=f"{settings.environment}; every value can be used")
+    yield from _database(settings)
+    yield _guarded("broker", lambda: broker(settings))
+    yield egress(settings)
+    yield egress_guard()
+    yield _guarded("api", lambda: api(api_url))
+
+
+def _database(settings: Settings) -> Iterator[Check]:
+    from app.cli.database import connect, place, require_version
+
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(connect(settings))
+            version = require_version(connection)
+        except CommandError as error:
+            yield _failed("database", error)
+            for name in ("migrations", "partitions", "secrets", "clock", "workers"):
+                yield Check(name, ok=None, detail="not looked at, because the database cannot be used")
+            return
+        yield Check("database", ok=True, detail=f"Postgres {version} at {place(settings)}")
+        schema = migrations(connection)
+        yield schema
+        yield clock(connection)
+        if not schema.ok:
+            for name in ("partitions", "secrets", "workers"):
+                yield Check(name, ok=None, detail="not looked at, because the schema is not up to date")
+            return
+        yield partitions(connection)
+        yield secrets(connection, settings)
+        yield workers(connection)
+
+
+def migrations(connection: Connection) -> Check:
+    """Compare the schema with the newest migration."""
+    from app.core.migrate import state_of
+
+    state = state_of(connection)
+    if state.up_to_date:
+        return Check("migrations", ok=True, detail=f"up to date (revision {state.current})")
+    return _of_sentence("migrations", state.sentence())
+
+
+def partitions(connection: Connection) -> Check:
+    """See that tomorrow's rows have a place."""
+    from app.core.partitions import ahead
+
+    days = ahead(connection)
+    if days >= MIN_DAYS_AHEAD:
+        return Check("partitions", ok=True, detail=f"made for {days} days ahead")
+    return Check(
+        "partitions",
+        ok=False,
+        detail=f"made for {days} days ahead; without them events cannot be stored",
+        advice="Start a worker and beat, whose upkeep makes them, or run `bellwire migrate` now.",
+    )
+
+
+def clock(connection: Connection) -> Check:
+    """Compare this machine's clock with the database's; receivers refuse timestamps that are minutes off."""
+    from sqlalchemy import text
+
+    from app.core.clock import SKEW_WORTH_REPORTING_SECONDS, DatabaseClock
+
+    asked = time.monotonic()
+    unix = connection.execute(text("SELECT extract(epoch FROM clock_timestamp())::float8")).scalar_one()
+    measured = DatabaseClock()
+    measured.adjust(database_unix=unix, asked_at=asked, answered_at=time.monotonic())
+    skew = measured.skew_seconds()
+    if abs(skew) <= SKEW_WORTH_REPORTING_SECONDS:
+        return Check("clock", ok=True, detail=f"{abs(skew):.2f} s from the database's")
+    return Check(
+        "clock",
+        ok=False,
+        detail=f"this machine's clock is {abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the database's",
+        advice="Run an NTP client (chrony, systemd-timesyncd) on both machines.",
+    )
+
+
+def secrets(connection: Connection, settings: Settings) -> Check:
+    """See that every stored secret names a key that is at hand."""
+    from sqlalchemy import distinct, func, select
+
+    from app.core.crypto import SEALED_HEAD_BYTES, Keyring
+    from app.models import EndpointSecret
+
+    if not settings.encryption_keys:
+        return Check(
+            "secrets",
+            ok=False,
+            detail="there is no encryption key, so endpoint secrets can be neither stored nor read",
+            advice="Set BELLWIRE_ENCRYPTION_KEYS as for the API and the workers (a new one: openssl rand -base64 32).",
+        )
+    ring = Keyring(key.get_secret_value() for key in settings.encryption_keys)
+    head = func.substring(EndpointSecret.sealed_secret, 1, SEALED_HEAD_BYTES)
+    heads = connection.execute(select(distinct(head))).scalars().all()
+    if all(ring.has_key_of(bytes(head)) for head in heads):
+        return Check("secrets", ok=True, detail="every stored secret can be opened")
+    return Check(
+        "secrets",
+        ok=False,
+        detail="some endpoint secrets were sealed with a key that is not in BELLWIRE_ENCRYPTION_KEYS",
+        advice="Add the earlier key after the newest one, for the API and the workers, and start them again.",
+    )
+
+
+def workers(connection: Connection) -> Check:
+    """Look for signs of life of the workers."""
+    from datetime import timedelta
+
+    from sqlalchemy import func, select
+
+    from app.models import WorkerHeartbeat
+
+    alive, newest, now = connection.execute(
+        select(
+            func.count().filter(WorkerHeartbeat.beat_at > func.now() - timedelta(seconds=HEARTBEAT_SECONDS)),
+            func.max(WorkerHeartbeat.beat_at),
+            func.now(),
+        )
+    ).one()
+    if alive:
+        return Check(
+            "workers", ok=True, detail=f"{alive} {'process claims' if alive == 1 else 'processes claim'}"
+        )
+    seen = (
+        f"the last one was seen {(now - newest).total_seconds():.0f} s ago"
+        if newest
+        else "none was ever seen"
+    )
+    return Check(
+        "workers",
+        ok=False,
+        detail=f"no worker claims deliveries; {seen}",
+        advice="Start one with `bellwire worker`; if one runs, its log says why it cannot claim.",
+    )
+
+
+def broker(settings: Settings) -> Check:
+    """Connect to the broker. Deliveries go on without it, but later."""
+    from sqlalchemy.engine import make_url
+
+    from app.core.queue import check_broker
+
+    fault = check_broker(settings)
+    if fault is not None:
+        return _of_sentence("broker", fault)
+    url = make_url(settings.broker_url.get_secret_value())
+    port = f":{url.port}" if url.port else ""
+    return Check("broker", ok=True, detail=f"{url.drivername} at {url.host or 'localhost'}{port}")
+
+
+def egress(settings: Settings) -> Check:
+    """Ask the policy about addresses that it must refuse, with the ranges that the operator opened."""
+    from app.core.egress import EgressDenied, EgressPolicy
+
+    policy = EgressPolicy(allow=settings.egress_allow)
+    reachable = []
+    for address in METADATA_ADDRESSES:
+        try:
+            policy.check_address(address)
+        except EgressDenied:
+            continue
+        reachable.append(address)
+    opened = ", ".join(str(network) for network in settings.egress_allow)
+    if reachable:
+        return Check(
+            "egress policy",
+            ok=False,
+            detail=f"BELLWIRE_EGRESS_ALLOW ({opened}) opens {', '.join(reachable)}, where clouds keep credentials",
+            advice="Name only the ranges in which receivers are.",
+        )
+    return Check(
+        "egress policy",
+        ok=True,
+        detail=f"private addresses are refused, but {opened}" if opened else "private addresses are refused",
+    )
+
+
+def egress_guard() -> Check:
+    """Let the workers' own code prove that what they send through refuses forbidden addresses.
+
+    `app` never imports `workers`, so it runs in a process of its own.
+    """
+    command = [sys.executable, "-m", SELF_TEST]
+    from app.cli.surroundings import environment
+
+    try:
+        done = subprocess.run(  # noqa: S603 - our own interpreter, no shell
+            command,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=SELF_TEST_TIMEOUT_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        said = f"the self-test did not end within {SELF_TEST_TIMEOUT_SECONDS:.0f} s"
+    else:
+        last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:]
+        said = last[0] if last else f"the self-test ended with {done.returncode}"
+        if done.returncode == 0:
+            return Check("egress guard", ok=True, detail=said)
+    return Check(
+        "egress guard",
+        ok=False,
+        detail=said,
+        advice=f"Do not start workers. `python -m {SELF_TEST}` shows all of it; report it as a bug.",
+    )
+
+
+def api(url: str) -> Check:
+    """Ask the API whether it is ready."""
+    import httpx2
+
+    try:
+        answer = httpx2.get(f"{url}/readyz", timeout=API_TIMEOUT_SECONDS, trust_env=False)
+    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        return Check(
+            "api",
+            ok=False,
+            detail=f"{url} cannot be reached ({error})",
+            advice="Start it with `bellwire api`, or name its address with BELLWIRE_URL.",
+        )
+    if answer.is_success:
+        return Check("api", ok=True, detail=f"ready at {url}")
+    return Check(
+        "api",
+        ok=False,
+        detail=f"{url}/readyz answers {answer.status_code}",
+        advice=f"See what it says about itself: curl {url}/readyz",
+    )
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except BellwireError as error:
+        return _failed(name, error)
+
+
+def _failed(name: str, error: BellwireError) -> Check:
+    return _of_sentence(name, str(error))
+
+
+def _of_sentence(name: str, text: str) -> Check:
+    """Divide an error's message into what is the matter and what to do: they are sentences in that order."""
+    detail, stop, advice = text.partition(". ")
+    return Check(name, ok=False, detail=detail + stop.strip(), advice=advice)
