@@ -140,7 +140,7 @@ class EmbeddedBroker:
         if self._child is not None and self._child.poll() is None:
             return psutil.Process(self._child.pid)
         with suppress(OSError, ValueError):
-            process = running_process(int(self._pidfile.read_text(encoding="ascii")))
+            process = running_process(int(self._pidfile.read_text(encoding="utf-8")))
             if process and str(self._configuration) in command_line(process):
                 return process
         return None
@@ -151,7 +151,7 @@ class EmbeddedBroker:
         if process is None:
             return False
         with suppress(OSError, ValueError):
-            self._port = int(self.port_file.read_text(encoding="ascii"))
+            self._port = int(self.port_file.read_text(encoding="utf-8"))
             if self._wait_until_ready(process):
                 return True
         self.stop()

@@ -250,7 +250,7 @@ class EmbeddedPostgres:
                 f"{self.password_file} is missing, so nobody can log in to the data in {self.data}. Put the "
                 f"file back, or delete {self.folder} to begin with an empty database."
             )
-        made_by = (self.data / "PG_VERSION").read_text(encoding="ascii").strip()
+        made_by = (self.data / "PG_VERSION").read_text(encoding="utf-8").strip()
         answer = subprocess.run(  # noqa: S603 - our own binary, no shell
             [str(binaries / "postgres"), "--version"], capture_output=True, text=True, check=True
         )
