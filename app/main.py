@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
 from starlette.middleware import Middleware
 
+from app.access import router as access
 from app.access.authenticate import KeyCache, find_key
-from app.api import problems
+from app.access.workspaces import ensure_first_workspace
+from app.api import documents, problems
 from app.api.idempotency import KeysInFlight
 from app.api.middleware import RequestMiddleware
 from app.api.rate_limit import RateLimiter
+from app.applications import router as applications
 from app.core import logging
+from app.core.queue import Waker
 from app.core.runtime import Runtime
 from app.core.settings import Settings, load_settings
 from app.core.startup import open_database
+from app.events.filter_errors import report_filter_errors
+from app.events.ingest import IngestBuffer
+from app.events.matching import EventMatcher
+from app.events.routing import RoutingCache
+from app.health import router as health
+from app.health.checks import HealthChecks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -60,7 +71,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
 def _routers() -> list[APIRouter]:
     """Return the routers of all features, the busiest first: routes are tried in this order."""
-    return []
+    return [
+        applications.router,
+        access.router,
+        health.router,
+        documents.router,
+    ]
 
 
 @asynccontextmanager
@@ -70,8 +86,39 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     runtime = Runtime.open(settings, name="api")
     try:
         await open_database(runtime)
+        await ensure_first_workspace(runtime)
         app.state.runtime = runtime
+        app.state.health = HealthChecks(runtime)
         app.state.key_cache = KeyCache(runtime.publish_engine, runtime.clock)
-        yield
+        async with _publishing(app, runtime):
+            yield
     finally:
         await runtime.close()
+
+
+@asynccontextmanager
+async def _publishing(app: FastAPI, runtime: Runtime) -> AsyncIterator[None]:
+    """Hold what publishing needs; at the end what waits is written before the connections close."""
+    settings = runtime.settings
+    waker = Waker(settings)
+    matcher = EventMatcher(
+        routing=RoutingCache(runtime.publish_engine, max_age_seconds=settings.max_age_seconds)
+    )
+    ingest = IngestBuffer(
+        engine=runtime.publish_engine,
+        clock=runtime.clock,
+        matcher=matcher,
+        settings=settings,
+        wake=waker.wake,
+    )
+    app.state.waker, app.state.matcher, app.state.ingest = waker, matcher, ingest
+    waker.start()
+    reporter = asyncio.create_task(report_filter_errors(runtime, matcher))
+    try:
+        yield
+    finally:
+        await ingest.close()
+        reporter.cancel()
+        await asyncio.gather(reporter, return_exceptions=True)
+        matcher.close()
+        await asyncio.to_thread(waker.stop)

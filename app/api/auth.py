@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
+from fastapi.dependencies.models import Dependant
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
@@ -111,6 +112,17 @@ class RequireInstanceKey:
 
     def __call__(self, request: Request) -> None:
         """Return nothing: the instance key stands for no one workspace."""
+
+
+def guard_of(dependant: Dependant) -> Guard | None:
+    """Return the guard among a route's dependencies."""
+    for dependency in dependant.dependencies:
+        if isinstance(dependency.call, RequireRole | RequireInstanceKey):
+            return dependency.call
+        found = guard_of(dependency)
+        if found is not None:
+            return found
+    return None
 
 
 async def authenticate(request: Request) -> Caller:

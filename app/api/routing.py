@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api import idempotency
-from app.api.auth import ALL_WORKSPACES, Guard, RequireInstanceKey, RequireRole, runtime_of
+from app.api.auth import ALL_WORKSPACES, guard_of, runtime_of
 from app.api.problems import UnsupportedMediaType
 from app.api.validation import pointer_to
 from app.core import db
@@ -62,7 +62,7 @@ class ApiRoute(APIRoute):
     def get_route_handler(self) -> Handler:
         """Wrap FastAPI's handler; called once, when the route is made."""
         handler = super().get_route_handler()
-        guard = _guard_of(self.dependant)
+        guard = guard_of(self.dependant)
         if guard is None:
             raise TypeError(f"{self.path} has no guard: give its handler a parameter like `caller: Viewer`.")
         known = _query_parameters(self.dependant)
@@ -72,7 +72,7 @@ class ApiRoute(APIRoute):
         async def handle(request: Request) -> Response:
             request = JsonRequest(request.scope, request.receive)
             await guard.admit(request)
-            limits = request.app.state.rate_limiter.take(_rate_key(request))
+            limits = request.app.state.rate_limiter.take(rate_key_of(request))
             if takes_body:
                 await _read_json(request, needed=needs_body)
             _check_address(request, known)
@@ -155,16 +155,6 @@ async def _try(request: Request, handler: Handler, *, keyed: idempotency.KeyedRe
         return response
 
 
-def _guard_of(dependant: Dependant) -> Guard | None:
-    for dependency in dependant.dependencies:
-        if isinstance(dependency.call, RequireRole | RequireInstanceKey):
-            return dependency.call
-        found = _guard_of(dependency)
-        if found is not None:
-            return found
-    return None
-
-
 def _query_parameters(dependant: Dependant) -> frozenset[str]:
     names = {field.alias for field in dependant.query_params}
     for dependency in dependant.dependencies:
@@ -172,7 +162,8 @@ def _query_parameters(dependant: Dependant) -> frozenset[str]:
     return frozenset(names)
 
 
-def _rate_key(request: Request) -> UUID:
+def rate_key_of(request: Request) -> UUID:
+    """Return whose token bucket a request draws from: its key's."""
     caller: Caller | None = getattr(request.state, "caller", None)
     return caller.api_key_id or caller.workspace_id if caller else ALL_WORKSPACES
 
@@ -183,6 +174,17 @@ async def _read_json(request: Request, *, needed: bool) -> None:
         if needed:
             raise Invalid.at("", "A JSON object is required as the body.")
         return
+    require_json_type(request)
+    await request.json()
+
+
+def require_json_type(request: Request) -> None:
+    """Refuse a body that is not JSON by its own account.
+
+    Raises:
+        UnsupportedMediaType: its Content-Type is another, its charset is not UTF-8, or it is compressed.
+
+    """
     kind, _, parameters = request.headers.get("content-type", "").partition(";")
     kind = kind.strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
@@ -197,7 +199,6 @@ async def _read_json(request: Request, *, needed: bool) -> None:
         raise UnsupportedMediaType(
             "The body is compressed, which this server does not take. Send it as it is."
         )
-    await request.json()
 
 
 def _check_address(request: Request, known: frozenset[str]) -> None:

@@ -12,12 +12,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     PlainSerializer,
     StringConstraints,
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError
 
 from app.api.validation import pointer_to
 from app.core.clock import rfc3339
@@ -47,6 +48,24 @@ class Model(BaseModel):
             if type(self).model_fields[name].annotation is not Any:
                 _refuse_nul(getattr(self, name), [name])
         return self
+
+
+class Patch(Model):
+    """Base of PATCH bodies: what is left out stays as it is. A default is never used; it only lets a field be left out."""
+
+    def changes(self) -> dict[str, Any]:
+        """Return what was given, by field name."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler, /
+    ) -> dict[str, Any]:
+        """Describe the fields without their defaults."""
+        described = handler.resolve_ref_schema(handler(schema))
+        for field in described.get("properties", {}).values():
+            field.pop("default", None)
+        return described
 
 
 class Answer(BaseModel):

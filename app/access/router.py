@@ -1,0 +1,117 @@
+"""`/v1/api-keys`, `/v1/audit-log` and `/v1/workspaces`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+from starlette.requests import Request
+
+from app.access import audit, keys, queries, workspaces
+from app.access.schemas import (
+    ApiKeyAnswer,
+    ApiKeyCreate,
+    ApiKeyRoll,
+    AuditEntryAnswer,
+    IssuedKeyAnswer,
+    NewWorkspaceAnswer,
+    RolledKeyAnswer,
+    WorkspaceAnswer,
+    WorkspaceCreate,
+)
+from app.api.dependencies import Admin, InstanceOperator, RuntimeDep, Session
+from app.api.pages import CreatedRange, Page, PageParams, page_of
+from app.api.routing import TransactionalRoute
+from app.core.errors import Forbidden
+from app.models import Role
+
+router = APIRouter(tags=["Access"], route_class=TransactionalRoute)
+
+KeyReference = Annotated[str, Path(description="The key's id (`key_...`).")]
+
+
+@router.post("/v1/api-keys", status_code=201)
+async def create_api_key(
+    body: ApiKeyCreate, caller: Admin, session: Session, runtime: RuntimeDep
+) -> IssuedKeyAnswer:
+    """Make an API key. The key itself is in this answer only."""
+    issued = await keys.create_key(
+        session,
+        caller,
+        clock=runtime.clock,
+        name=body.name,
+        role=Role(body.role),
+        application=body.application,
+        expires_at=body.expires_at,
+    )
+    return IssuedKeyAnswer.issued(issued)
+
+
+@router.get("/v1/api-keys")
+async def list_api_keys(caller: Admin, session: Session, page: PageParams) -> Page[ApiKeyAnswer]:
+    """List API keys, newest first, without the keys themselves. Revoked ones are gone."""
+    return page_of(await queries.list_keys(session, caller, page=page), ApiKeyAnswer.of)
+
+
+@router.delete("/v1/api-keys/{key}", status_code=204)
+async def revoke_api_key(key: KeyReference, caller: Admin, session: Session) -> None:
+    """Revoke an API key, at once."""
+    await keys.revoke_key(session, caller, key)
+
+
+@router.post("/v1/api-keys/{key}/roll", status_code=201)
+async def roll_api_key(
+    key: KeyReference, caller: Admin, session: Session, runtime: RuntimeDep, body: ApiKeyRoll | None = None
+) -> RolledKeyAnswer:
+    """Replace an API key: a new one like it is made, and the old one ends after the overlap."""
+    overlap = (body or ApiKeyRoll()).overlap_seconds
+    issued, old = await keys.roll_key(session, caller, key, clock=runtime.clock, overlap_seconds=overlap)
+    return RolledKeyAnswer.rolled(issued, old)
+
+
+@router.get("/v1/audit-log")
+async def list_audit_log(
+    caller: Admin,
+    session: Session,
+    page: PageParams,
+    created: CreatedRange,
+    action: Annotated[str | None, Query(description="For example `endpoint.updated`.")] = None,
+    actor: Annotated[str | None, Query(description="Id of who did it.")] = None,
+    object_id: Annotated[str | None, Query(alias="object", description="Id of what it was done to.")] = None,
+) -> Page[AuditEntryAnswer]:
+    """List who did what, newest first."""
+    if caller.application_id is not None:
+        raise Forbidden(
+            "The audit log is the whole workspace's; a key bound to one application cannot read it."
+        )
+    found = await audit.list_entries(
+        session,
+        workspace_id=caller.workspace_id,
+        action=action,
+        actor_id=actor,
+        object_id=object_id,
+        created=created,
+        page=page,
+    )
+    return page_of(found, AuditEntryAnswer.of)
+
+
+@router.post("/v1/workspaces", status_code=201)
+async def create_workspace(
+    request: Request, body: WorkspaceCreate, _: InstanceOperator, session: Session, runtime: RuntimeDep
+) -> NewWorkspaceAnswer:
+    """Make a workspace with its first admin key. Takes the instance key only."""
+    made = await workspaces.create_workspace(
+        session,
+        clock=runtime.clock,
+        name=body.name,
+        address=request.client.host if request.client else None,
+        request_id=request.state.request_id,
+    )
+    return NewWorkspaceAnswer.made(made)
+
+
+@router.get("/v1/workspaces")
+async def list_workspaces(_: InstanceOperator, session: Session, page: PageParams) -> Page[WorkspaceAnswer]:
+    """List workspaces, newest first. Takes the instance key only."""
+    return page_of(await queries.list_workspaces(session, page=page), WorkspaceAnswer.of)

@@ -1,0 +1,122 @@
+"""`/openapi.json`: FastAPI's description of the routes, completed with what holds for all of them."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from app.api.auth import RequireInstanceKey, RequireRole, guard_of
+from app.api.problem_types import PROBLEM_TYPES, ProblemType
+from app.api.schemas import Problem
+from app.models import Role
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+DISTRIBUTION = "bellwire-server"
+
+_DESCRIPTION = """\
+Bellwire delivers webhooks. Publish an event; every endpoint whose subscriptions match gets it as a signed POST,
+with retries, and every attempt is on record.
+
+Authenticate with `Authorization: Bearer <api key>`. Bodies are JSON in UTF-8; times are RFC 3339 in UTC. Every error
+is a problem document (RFC 9457) whose `type` is a page on this server. Lists are newest first and go on with
+`cursor`. Any POST may carry an `Idempotency-Key`, and its answer is kept for 24 hours.
+"""
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": False,
+    "description": "A fresh random text for each operation. The same request with the same key gets the first "
+    "answer again, with `Idempotent-Replayed: true`.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "example": "0b9f8a52-6f0e-4c55-a3a1-5d7f8f2f6c11",
+}
+# Which problems an operation can be answered with, besides those of its own.
+_ALWAYS = (401, 403, 429, 500, 503)
+_WITH_BODY = (400, 413, 415)
+_WITH_PATH = (404,)
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI 3.1 document of all routes."""
+    document = get_openapi(
+        title="Bellwire",
+        version=version(DISTRIBUTION),
+        openapi_version="3.1.0",
+        summary="Webhook delivery: durable, signed, retried, and on record.",
+        description=_DESCRIPTION,
+        routes=app.routes,
+    )
+    components = document.setdefault("components", {})
+    schemas = components.setdefault("schemas", {})
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    schemas |= problem.pop("$defs", {})
+    schemas["Problem"] = problem
+    components["securitySchemes"] = {
+        "apiKey": {"type": "http", "scheme": "bearer", "description": "`bw_...`, see POST /v1/api-keys."},
+        "instanceKey": {"type": "http", "scheme": "bearer", "description": "BELLWIRE_INSTANCE_KEY."},
+    }
+    components["responses"] = {kind.slug: _response_of(kind) for kind in PROBLEM_TYPES}
+    guards = {
+        (route.path_format, method.lower()): guard_of(route.dependant)
+        for route in app.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods or ()
+    }
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _complete(operation, path=path, method=method, guard=guards.get((path, method)))
+    return document
+
+
+def _complete(operation: dict[str, Any], *, path: str, method: str, guard: object) -> None:
+    responses = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422", "")):
+        del responses["422"]
+    if guard is None:
+        return
+    if isinstance(guard, RequireRole):
+        operation["x-roles"] = [role.value for role in Role if role in guard.roles]
+    operation["security"] = [{"instanceKey" if isinstance(guard, RequireInstanceKey) else "apiKey": []}]
+    statuses = {*_ALWAYS, 422}
+    if "requestBody" in operation:
+        statuses.update(_WITH_BODY)
+    if "{" in path:
+        statuses.update(_WITH_PATH)
+    if method == "post":
+        statuses.add(409)
+        operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
+    for status in sorted(statuses):
+        responses.setdefault(str(status), {"$ref": f"#/components/responses/{_slug_of(status)}"})
+
+
+def _slug_of(status: int) -> str:
+    return next(kind.slug for kind in PROBLEM_TYPES if kind.status == status and kind.slug != "bad-request")
+
+
+def _response_of(kind: ProblemType) -> dict[str, Any]:
+    example: dict[str, Any] = {
+        "type": f"/problems/{kind.slug}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.what,
+        "instance": "/v1/endpoints",
+        "request_id": "5f2b9c0d1e3a4b6c8d7e9f0a1b2c3d4e",
+    }
+    if kind.slug == "invalid":
+        example["errors"] = [{"pointer": "/url", "detail": "This field is required."}]
+    return {
+        "description": kind.title,
+        "content": {
+            "application/problem+json": {
+                "schema": {"$ref": "#/components/schemas/Problem"},
+                "example": example,
+            }
+        },
+    }
