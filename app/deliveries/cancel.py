@@ -1,0 +1,66 @@
+"""Cancelling what waits: of an application, an endpoint, an event, or one delivery."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+# Rows are locked in the order of their ids (settled.md §2). A leased row stays until its result comes, or the
+# number in flight would never fall; the record then sees the wish and ends the delivery as cancelled.
+_CANCEL = """
+WITH locked AS (
+  SELECT id, state FROM delivery_queue WHERE {column} = :id ORDER BY id FOR UPDATE
+), flagged AS (
+  UPDATE delivery_queue q SET cancel_requested = true
+    FROM locked WHERE q.id = locked.id AND locked.state = 1 RETURNING q.id
+), gone AS (
+  DELETE FROM delivery_queue q USING locked
+   WHERE q.id = locked.id AND locked.state <> 1 RETURNING q.id
+), settled AS (
+  UPDATE deliveries d SET state = 'cancelled', completed_at = now()
+    FROM gone WHERE d.id = gone.id RETURNING d.id
+)
+SELECT (SELECT count(*) FROM settled) + (SELECT count(*) FROM flagged)
+"""
+# What a worker has not yet expanded into deliveries is cancelled by never being made.
+_DROP_FANOUTS = "DELETE FROM fanouts WHERE {column} = :id"
+_COLUMNS = {
+    "application_id": "application_id",
+    "endpoint_id": "endpoint_id",
+    "event_id": "event_id",
+    "delivery_id": "id",
+}
+_FANOUT_COLUMNS = frozenset({"application_id", "event_id"})
+
+
+async def cancel_pending(
+    session: AsyncSession,
+    *,
+    application_id: UUID | None = None,
+    endpoint_id: UUID | None = None,
+    event_id: UUID | None = None,
+    delivery_id: UUID | None = None,
+) -> int:
+    """Cancel all that waits of exactly one of these; return how many deliveries end as cancelled.
+
+    Those that are being sent are counted too: they end when their result comes. Safe to repeat.
+    """
+    given = {
+        "application_id": application_id,
+        "endpoint_id": endpoint_id,
+        "event_id": event_id,
+        "delivery_id": delivery_id,
+    }
+    ((name, value),) = ((name, value) for name, value in given.items() if value is not None)
+    cancelled: int = (
+        await session.execute(text(_CANCEL.format(column=_COLUMNS[name])), {"id": value})
+    ).scalar_one()
+    if name in _FANOUT_COLUMNS:
+        await session.execute(text(_DROP_FANOUTS.format(column=name)), {"id": value})
+    return cancelled
