@@ -111,7 +111,7 @@ def list_keys(*, workspace: WorkspaceId = None, as_json: AsJson = False) -> None
 @group.command("revoke")
 def revoke(
     *,
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="The key's id, key_... (not the key itself).")],
+    key_id: Annotated[str, typer.Argument(help="The key's id, key_... (not the key itself).")],
     workspace: WorkspaceId = None,
     as_json: AsJson = False,
 ) -> None:

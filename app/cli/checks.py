@@ -23,8 +23,6 @@ API_TIMEOUT_SECONDS = 3.0
 SELF_TEST_TIMEOUT_SECONDS = 30.0
 # Upkeep makes a week; fewer than this left means that it has not run for days.
 MIN_DAYS_AHEAD = 2
-# Heartbeats come every few seconds; a worker that has been silent so long is not delivering.
-HEARTBEAT_SECONDS = 15
 SELF_TEST = "workers.selftest"
 
 # Never to be reached by a delivery, whatever else an operator opens: the credentials of clouds live there.
@@ -158,11 +156,14 @@ def workers(connection: Connection) -> Check:
 
     from sqlalchemy import func, select
 
+    from app.health.checks import WORKER_SILENT_SECONDS
     from app.models import WorkerHeartbeat
 
     alive, newest, now = connection.execute(
         select(
-            func.count().filter(WorkerHeartbeat.beat_at > func.now() - timedelta(seconds=HEARTBEAT_SECONDS)),
+            func.count().filter(
+                WorkerHeartbeat.beat_at > func.now() - timedelta(seconds=WORKER_SILENT_SECONDS)
+            ),
             func.max(WorkerHeartbeat.beat_at),
             func.now(),
         )
@@ -190,6 +191,13 @@ def broker(settings: Settings) -> Check:
 
     from app.core.queue import check_broker
 
+    if not settings.broker_url.get_secret_value():
+        return Check(
+            "broker",
+            ok=False,
+            detail="BELLWIRE_BROKER_URL is not set: workers cannot start, and nothing wakes them",
+            advice="Set it to redis://host:6379/0 or amqp://user:password@host:5672/.",
+        )
     fault = check_broker(settings)
     if fault is not None:
         return _of_sentence("broker", fault)
@@ -294,5 +302,5 @@ def _failed(name: str, error: BellwireError) -> Check:
 
 def _of_sentence(name: str, text: str) -> Check:
     """Divide an error's message into what is the matter and what to do: they are sentences in that order."""
-    detail, stop, advice = text.partition(". ")
-    return Check(name, ok=False, detail=detail + stop.strip(), advice=advice)
+    detail, _, advice = text.partition(". ")
+    return Check(name, ok=False, detail=detail.removesuffix("."), advice=advice)

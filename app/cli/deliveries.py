@@ -45,7 +45,7 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
-DeliveryId = Annotated[str, typer.Argument(metavar="ID", help="The delivery's id, dlv_...")]
+DeliveryId = Annotated[str, typer.Argument(help="The delivery's id, dlv_...")]
 
 
 @group.command("list")
@@ -129,7 +129,7 @@ def show(*, delivery_id: DeliveryId, url: ApiUrl = None, as_json: AsJson = False
 @group.command("retry")
 def retry(
     *,
-    delivery_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Deliveries, dlv_...")],
+    delivery_ids: Annotated[list[str], typer.Argument(help="Deliveries, dlv_...")],
     url: ApiUrl = None,
     as_json: AsJson = False,
 ) -> None:

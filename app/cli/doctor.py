@@ -24,7 +24,11 @@ _NAME_WIDTH = 14
 
 
 def doctor(*, as_json: AsJson = False) -> None:
-    """Check settings, database, broker, egress guard, clock, workers and API. Exits with 1 if anything is wrong."""
+    """Check everything that Bellwire stands on.
+
+    Settings, database, migrations, partitions, secrets, clock, workers, broker, egress guard and API; exits with
+    1 if anything is wrong, and says what to do.
+    """
     from app.cli.checks import run_checks
     from app.cli.surroundings import api_address
 

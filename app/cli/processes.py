@@ -33,7 +33,7 @@ Port = Annotated[
 
 
 def api(*, host: Host = None, port: Port = None) -> None:
-    """Serve the API and the dashboard. Logs go to standard output; a first Ctrl-C or SIGTERM finishes requests."""
+    """Serve the API. Logs go to standard error; Ctrl-C or SIGTERM finishes what is under way, then stops."""
     from app.cli.database import require_ready
     from app.cli.serve import serve_api
     from app.cli.surroundings import read_settings
@@ -54,7 +54,10 @@ def worker(
         ),
     ] = None,
 ) -> None:
-    """Deliver: claim due deliveries, sign, send, record. A first SIGTERM finishes what is in flight."""
+    """Run workers, which claim, sign, send and record.
+
+    SIGTERM finishes what is in flight, within BELLWIRE_WORKER_GRACE_SECONDS.
+    """
     settings = _ready_settings()
     processes = concurrency or settings.worker_processes or max(1, (os.cpu_count() or 1) // 2)
     _become_celery(
@@ -71,7 +74,7 @@ def worker(
 
 
 def beat() -> None:
-    """Send the wake-ups that are due by the clock. Several at once do no harm."""
+    """Run beat, which sends wake-ups by the clock. Several at once do no harm."""
     settings = _ready_settings()
     _become_celery("beat", f"--loglevel={settings.log_level}")
 
@@ -92,7 +95,10 @@ def dev(
         ),
     ] = None,
 ) -> None:
-    """Start everything on this machine: Postgres, broker, API, worker, beat, demo receiver. Ctrl-C stops it."""
+    """Start everything on this machine.
+
+    Postgres, broker, API, worker, beat and demo receiver, with their data in one folder. Ctrl-C stops it all.
+    """
     from app.core.settings import load_settings
 
     given = {"BELLWIRE_DATA_DIR": data_dir, "BELLWIRE_PORT": port, "BELLWIRE_DEMO_PORT": demo_port}
@@ -112,7 +118,10 @@ def demo_receiver(
         typer.Option("--port", min=0, max=65535, help="Port to listen on; else BELLWIRE_DEMO_PORT."),
     ] = None,
 ) -> None:
-    """Receive webhooks, verify them, and print a line for each. BELLWIRE_DEMO_SECRET is the endpoint's secret."""
+    """Receive webhooks, verify and print them.
+
+    BELLWIRE_DEMO_SECRET is the secret of the endpoint that leads here.
+    """
     from app.cli.surroundings import demo_secret, read_settings
     from app.demo_receiver import serve
 

@@ -31,7 +31,10 @@ def migrate(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the database's schema to what this version of Bellwire needs. Safe to repeat."""
+    """Bring the schema to this version.
+
+    Safe to repeat, and from several machines at once.
+    """
     from app.cli.surroundings import read_settings
 
     settings = read_settings(need_keys=False)

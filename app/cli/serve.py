@@ -13,6 +13,7 @@ import uvicorn
 import uvloop
 
 from app.cli.outcome import Unavailable
+from app.core import logging
 from app.core.errors import BellwireError
 from app.main import create_app
 
@@ -40,6 +41,7 @@ def serve_api(settings: Settings) -> None:
         BellwireError: the application refused to start.
 
     """
+    logging.configure(settings, process="api")
     listener = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     application = _Startup(create_app(settings))

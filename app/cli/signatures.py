@@ -35,7 +35,7 @@ def sign(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print the three headers of a request with this body, as Bellwire signs it."""
+    """Print the headers that sign a body, as Bellwire sends them."""
     import time
     import uuid
 
