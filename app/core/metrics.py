@@ -5,7 +5,14 @@ Labels have few values: no ids, no URLs, no names that a caller chooses.
 
 from __future__ import annotations
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
@@ -36,3 +43,76 @@ PlatformCollector(registry=REGISTRY)
 def render() -> bytes:
     """Return all metrics of this process in Prometheus' text format."""
     return generate_latest(REGISTRY)
+
+
+# --- Publishing
+EVENTS_ACCEPTED = Counter("bellwire_events_accepted", "Events stored.", registry=REGISTRY)
+EVENTS_REPLAYED = Counter(
+    "bellwire_events_replayed", "Publishes whose uid and content had come before.", registry=REGISTRY
+)
+EVENTS_CONFLICTING = Counter(
+    "bellwire_events_conflicting",
+    "Publishes refused because their uid stands for other content.",
+    registry=REGISTRY,
+)
+PUBLISH_REFUSED = Counter(
+    "bellwire_publish_refused", "Publishes answered 503 because too many were waiting.", registry=REGISTRY
+)
+FILTER_ERRORS = Counter(
+    "bellwire_filter_errors", "Content filters that erred on an event.", registry=REGISTRY
+)
+SCHEMA_VIOLATIONS = Counter(
+    "bellwire_schema_violations", "Events that broke their type's schema.", ("validation",), registry=REGISTRY
+)
+INGEST_FLUSH_SECONDS = Histogram(
+    "bellwire_ingest_flush_seconds",
+    "Time of one accept statement.",
+    buckets=_REQUEST_BUCKETS,
+    registry=REGISTRY,
+)
+INGEST_FLUSH_EVENTS = Histogram(
+    "bellwire_ingest_flush_events",
+    "Events written by one accept statement.",
+    buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500),
+    registry=REGISTRY,
+)
+WAKES_SENT = Counter("bellwire_wakes_sent", "Wake-ups handed to the broker.", registry=REGISTRY)
+WAKES_FAILED = Counter("bellwire_wakes_failed", "Wake-ups that the broker did not take.", registry=REGISTRY)
+
+# --- Delivering
+CLAIMED = Counter("bellwire_deliveries_claimed", "Deliveries leased.", registry=REGISTRY)
+ATTEMPTS = Counter(
+    "bellwire_attempts",
+    "Attempts made, by outcome and error class.",
+    ("outcome", "error_class"),
+    registry=REGISTRY,
+)
+ATTEMPT_SECONDS = Histogram(
+    "bellwire_attempt_seconds", "Time of one attempt.", buckets=_REQUEST_BUCKETS, registry=REGISTRY
+)
+RECORD_SECONDS = Histogram(
+    "bellwire_record_seconds", "Time of one record statement.", buckets=_REQUEST_BUCKETS, registry=REGISTRY
+)
+STALE_RESULTS = Counter(
+    "bellwire_stale_results", "Results that came after their lease had ended.", registry=REGISTRY
+)
+RESULTS_REFUSED = Counter(
+    "bellwire_results_refused", "Results that Postgres refused to store.", registry=REGISTRY
+)
+LEASES_LOST = Counter("bellwire_leases_lost", "Leases that ended without a result.", registry=REGISTRY)
+DRAIN_FAILURES = Counter(
+    "bellwire_drain_failures", "Faults of our own in the drain: bugs.", registry=REGISTRY
+)
+COUNTERS_WRONG = Counter(
+    "bellwire_counters_wrong", "In-flight counters that upkeep had to correct: bugs.", registry=REGISTRY
+)
+PARTITION_DAYS_AHEAD = Gauge(
+    "bellwire_partition_days_ahead", "Days after today for which all partitions exist.", registry=REGISTRY
+)
+
+
+def note_attempt(*, outcome: str, error_class: str | None, duration_ms: float | None) -> None:
+    """Count one attempt."""
+    ATTEMPTS.labels(outcome, error_class or "").inc()
+    if duration_ms is not None:
+        ATTEMPT_SECONDS.observe(duration_ms / 1000)

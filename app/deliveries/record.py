@@ -1,0 +1,236 @@
+"""Record: write many finished attempts and settle their deliveries, in one statement.
+
+It holds only while the lease is still ours (the token is compared): a worker that was presumed dead cannot
+overwrite a newer result. Its attempt is kept all the same, marked `stale`: the request was sent.
+"""
+
+from __future__ import annotations
+
+import base64
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import msgspec
+import orjson
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+TRIGGERS = ("scheduled", "manual", "replay", "test")
+
+
+class Settle(StrEnum):
+    """What a worker asks for a delivery that it held."""
+
+    SUCCEEDED = "succeeded"
+    RETRY = "retry"
+    DEAD = "dead"
+    # Not sent: given back at a stop, or because too little of the lease was left. No attempt.
+    RELEASED = "released"
+    # Its event was erased: there is nothing to send. No attempt.
+    CANCELLED = "cancelled"
+
+
+class Finished(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One result: how to settle the delivery, and the attempt's row (none for `released`, `cancelled`)."""
+
+    id: UUID
+    token: int
+    settle: Settle
+    endpoint_id: UUID
+    workspace_id: UUID
+    application_id: UUID
+    event_id: UUID
+    event_type: str = ""
+    attempt_id: UUID | None = None
+    number: int = 0
+    trigger: str = "scheduled"
+    test: bool = False
+    # Seconds from now until the next attempt (settle `retry`).
+    delay_seconds: float | None = None
+    # The receiver asked for it: holds the whole endpoint.
+    hold_seconds: float | None = None
+    # A blocked target moves its own counter; the schedule's place stays.
+    blocked: bool = False
+    # Counts in the endpoint's health (not tests, 410 and blocked targets).
+    counts: bool = True
+    outcome: str = "failed"
+    started_at: datetime | None = None
+    duration_ms: float | None = None
+    queue_ms: float | None = None
+    dns_ms: float | None = None
+    connect_ms: float | None = None
+    tls_ms: float | None = None
+    send_ms: float | None = None
+    wait_ms: float | None = None
+    receive_ms: float | None = None
+    request_url: str = ""
+    request_headers: bytes | None = None
+    response_status: int | None = None
+    response_headers: bytes | None = None
+    response_body: bytes | None = None
+    response_body_truncated: bool = False
+    error_class: str | None = None
+    error_message: str | None = None
+    note: str | None = None
+    ip: str | None = None
+    http_version: str | None = None
+    tls_version: str | None = None
+    certificate_expires_at: int | None = None
+    connection_reused: bool | None = None
+    worker: str | None = None
+    retry_after_seconds: int | None = None
+
+
+class Recorded(msgspec.Struct, frozen=True):
+    """What a record did: deliveries settled, and results that came after their lease had ended."""
+
+    settled: int
+    stale: int
+
+
+# `lo` and `hi` bound the ids, so that only the partitions of these days are touched.
+RECORD = text(
+    """
+WITH r AS MATERIALIZED (
+  SELECT * FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS t(
+    ord int, id uuid, token bigint, settle text, delay_seconds float8, hold_seconds float8, blocked boolean,
+    counts boolean, workspace_id uuid, application_id uuid, endpoint_id uuid, event_id uuid, event_type text,
+    attempt_id uuid, number int, trigger text, test boolean, outcome text, started_at timestamptz,
+    duration_ms real, queue_ms real, dns_ms real, connect_ms real, tls_ms real, send_ms real, wait_ms real,
+    receive_ms real, request_url text, request_headers text, response_status smallint, response_headers text,
+    response_body text, response_body_truncated boolean, error_class text, error_message text, note text,
+    ip text, http_version text, tls_version text, certificate_expires_at bigint, connection_reused boolean,
+    worker text, retry_after_seconds int)
+), own AS MATERIALIZED (
+  SELECT q.id, q.endpoint_id, q.attempt_count, r.ord, r.attempt_id, r.delay_seconds, r.hold_seconds, r.blocked,
+    r.counts, r.outcome, r.response_status, r.error_class, r.error_message, r.started_at,
+    CASE WHEN q.cancel_requested AND r.settle <> 'released' THEN 'cancelled' ELSE r.settle END AS settle
+  FROM r JOIN delivery_queue q ON q.id = r.id AND q.lease_token = r.token AND q.state = 1
+  ORDER BY q.id FOR UPDATE OF q
+), lane AS MATERIALIZED (
+  SELECT e.endpoint_id, e.fifo FROM endpoint_runtime e
+  WHERE e.endpoint_id IN (SELECT endpoint_id FROM own) ORDER BY e.endpoint_id FOR UPDATE OF e
+), logged AS (
+  INSERT INTO attempts (id, workspace_id, application_id, endpoint_id, event_id, event_type, delivery_id, number,
+    trigger, test, outcome, stale, started_at, duration_ms, queue_ms, dns_ms, connect_ms, tls_ms, send_ms,
+    wait_ms, receive_ms, request_url, request_headers, response_status, response_headers, response_body,
+    response_body_truncated, error_class, error_message, note, ip, http_version, tls_version,
+    certificate_expires_at, connection_reused, worker, retry_after_seconds)
+  SELECT r.attempt_id, r.workspace_id, r.application_id, r.endpoint_id, r.event_id, r.event_type, r.id, r.number,
+    coalesce(r.trigger, 'scheduled'), coalesce(r.test, false), coalesce(r.outcome, 'failed'), o.id IS NULL,
+    r.started_at, r.duration_ms, r.queue_ms, r.dns_ms, r.connect_ms, r.tls_ms, r.send_ms, r.wait_ms, r.receive_ms,
+    r.request_url, decode(r.request_headers, 'base64'), r.response_status, decode(r.response_headers, 'base64'),
+    decode(r.response_body, 'base64'), coalesce(r.response_body_truncated, false), r.error_class,
+    r.error_message, r.note, r.ip, r.http_version, r.tls_version, to_timestamp(r.certificate_expires_at),
+    r.connection_reused, r.worker, r.retry_after_seconds
+  FROM r LEFT JOIN own o ON o.id = r.id WHERE r.attempt_id IS NOT NULL
+  -- A result whose connection was lost in COMMIT is recorded again.
+  ON CONFLICT (id) DO NOTHING
+), gone AS (
+  DELETE FROM delivery_queue q USING own o
+  WHERE q.id = o.id AND o.settle IN ('succeeded', 'dead', 'cancelled')
+), waiting AS (
+  UPDATE delivery_queue q SET
+    -- A FIFO head stays ready and its lane is held, or the next one would overtake it.
+    state = CASE WHEN o.settle = 'released' OR l.fifo THEN 0 ELSE 2 END,
+    rank = CASE WHEN l.fifo THEN 0 WHEN o.settle = 'released' THEN q.rank ELSE 2 END,
+    due_at = CASE WHEN o.settle = 'released' THEN q.due_at
+                  ELSE now() + o.delay_seconds * interval '1 second' END,
+    trigger = CASE WHEN o.settle = 'released' THEN q.trigger ELSE 0 END,
+    forced = CASE WHEN o.settle = 'released' THEN q.forced ELSE false END,
+    attempt_count = q.attempt_count + CASE WHEN o.settle = 'retry' THEN 1 ELSE 0 END,
+    schedule_step = q.schedule_step
+      + CASE WHEN o.settle = 'retry' AND NOT coalesce(o.blocked, false) THEN 1 ELSE 0 END,
+    blocked_count = CASE WHEN o.settle = 'released' THEN q.blocked_count
+                         WHEN coalesce(o.blocked, false) THEN q.blocked_count + 1 ELSE 0 END,
+    lease_until = NULL, lease_token = NULL, leased_at = NULL, leased_by = NULL, alone = false
+  FROM own o JOIN lane l USING (endpoint_id)
+  WHERE q.id = o.id AND o.settle IN ('retry', 'released')
+), told AS (
+  UPDATE deliveries d SET
+    state = CASE WHEN o.settle = 'retry' THEN 'pending' ELSE o.settle END,
+    attempt_count = o.attempt_count + CASE WHEN o.attempt_id IS NULL THEN 0 ELSE 1 END,
+    last_status = CASE WHEN o.attempt_id IS NULL THEN d.last_status ELSE o.response_status END,
+    last_error_class = CASE WHEN o.attempt_id IS NULL THEN d.last_error_class ELSE o.error_class END,
+    last_error_message = CASE WHEN o.attempt_id IS NULL THEN d.last_error_message ELSE o.error_message END,
+    completed_at = CASE WHEN o.settle = 'retry' THEN NULL ELSE now() END
+  FROM own o WHERE d.id = o.id AND o.settle <> 'released'
+    AND d.id >= CAST(:lo AS uuid) AND d.id <= CAST(:hi AS uuid)
+), sums AS (
+  SELECT o.endpoint_id, count(*)::int AS freed,
+    max(o.ord) FILTER (WHERE o.outcome = 'succeeded' AND coalesce(o.counts, true)) AS last_success,
+    max(o.started_at) FILTER (WHERE o.outcome = 'succeeded' AND coalesce(o.counts, true)) AS success_at,
+    max(o.started_at) FILTER (WHERE o.outcome = 'failed' AND coalesce(o.counts, true)) AS failure_at,
+    max(o.hold_seconds) AS hold_seconds,
+    max(o.delay_seconds) FILTER (WHERE o.settle = 'retry') AS retry_seconds
+  FROM own o GROUP BY o.endpoint_id
+), freed AS (
+  UPDATE endpoint_runtime e SET
+    in_flight = e.in_flight - s.freed,
+    consecutive_failures = CASE WHEN s.last_success IS NULL THEN e.consecutive_failures ELSE 0 END + (
+      SELECT count(*) FROM own f WHERE f.endpoint_id = e.endpoint_id AND f.outcome = 'failed'
+        AND coalesce(f.counts, true) AND f.attempt_id IS NOT NULL AND f.ord > coalesce(s.last_success, -1)),
+    last_success_at = greatest(e.last_success_at, s.success_at),
+    last_failure_at = greatest(e.last_failure_at, s.failure_at),
+    held_until = CASE
+      WHEN s.hold_seconds IS NOT NULL OR (l.fifo AND s.retry_seconds IS NOT NULL) THEN greatest(e.held_until,
+        now() + greatest(s.hold_seconds, CASE WHEN l.fifo THEN s.retry_seconds END) * interval '1 second')
+      -- A success ends the wait of its own FIFO lane, but nothing that somebody else asked for.
+      WHEN e.held_reason = 'fifo_backoff' THEN NULL ELSE e.held_until END,
+    held_reason = CASE
+      WHEN s.hold_seconds IS NOT NULL THEN 'retry_after'
+      WHEN l.fifo AND s.retry_seconds IS NOT NULL THEN
+        CASE WHEN e.held_reason = 'retry_after' AND e.held_until > now() THEN e.held_reason
+             ELSE 'fifo_backoff' END
+      WHEN e.held_reason = 'fifo_backoff' THEN NULL ELSE e.held_reason END
+  FROM sums s JOIN lane l USING (endpoint_id) WHERE e.endpoint_id = s.endpoint_id
+)
+SELECT (SELECT count(*) FROM own), (SELECT count(*) FROM r) - (SELECT count(*) FROM own)
+"""
+)
+
+
+async def record(connection: AsyncConnection, finished: Sequence[Finished]) -> Recorded:
+    """Write the attempts and settle the deliveries, queue rows and endpoints of these results.
+
+    On an autocommit connection the return means: committed. After an error nothing of it is there, and
+    the same results may be recorded again.
+    """
+    delivery_ids = [item.id for item in finished]
+    row = (
+        await connection.execute(
+            RECORD,
+            {"results": encode(finished), "lo": min(delivery_ids), "hi": max(delivery_ids)},
+        )
+    ).one()
+    return Recorded(settled=row[0], stale=row[1])
+
+
+def encode(finished: Sequence[Finished]) -> str:
+    """Return the statement's JSON document; what receivers sent travels as base64, never as JSON text."""
+    rows: list[dict[str, Any]] = []
+    for n, item in enumerate(finished):
+        row: dict[str, Any] = {
+            name: value
+            for name in _FIELDS
+            if (value := getattr(item, name)) is not None and value is not False
+        }
+        row["ord"] = n
+        row["counts"] = item.counts
+        for name in ("request_headers", "response_headers", "response_body"):
+            if (raw := row.get(name)) is not None:
+                row[name] = base64.b64encode(raw).decode()
+        for name in ("error_message", "note"):
+            if (said := row.get(name)) is not None:
+                row[name] = said.replace("\0", "\ufffd")
+        rows.append(row)
+    return orjson.dumps(rows).decode()
+
+
+_FIELDS = tuple(field for field in Finished.__struct_fields__)

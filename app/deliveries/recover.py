@@ -1,0 +1,199 @@
+"""Recover: what a lost worker, a passed deadline or a wide fan-out left to be done.
+
+Every worker runs these every few seconds; they skip what another one has locked, so any number may run.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from sqlalchemy import text
+
+from app.core import ids
+from app.core.error_classes import ErrorClass, explain
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+MOST_PER_SWEEP = 500
+MAX_LOSSES_ALONE = 3
+
+EXPIRED_LEASES = text(
+    "SELECT id FROM delivery_queue WHERE state = 1 AND lease_until < now() ORDER BY lease_until LIMIT :most"
+)
+
+# The attempt is on record as `unknown`, the delivery is due at once, and the schedule's place stays.
+SWEEP = text(
+    """
+WITH input AS MATERIALIZED (
+  SELECT * FROM jsonb_to_recordset(CAST(:lost AS jsonb)) AS t(id uuid, attempt_id uuid)
+), lost AS MATERIALIZED (
+  SELECT q.*, i.attempt_id,
+    CASE WHEN q.cancel_requested THEN 'cancelled'
+         WHEN q.trigger = 3 OR (q.alone AND q.lost_alone_count + 1 >= :most_alone) THEN 'dead'
+         ELSE 'pending' END AS verdict
+  FROM delivery_queue q JOIN input i ON i.id = q.id
+  WHERE q.state = 1 AND q.lease_until < now() ORDER BY q.id FOR UPDATE OF q SKIP LOCKED
+), lane AS MATERIALIZED (
+  SELECT e.endpoint_id FROM endpoint_runtime e
+  WHERE e.endpoint_id IN (SELECT endpoint_id FROM lost) ORDER BY e.endpoint_id FOR UPDATE OF e
+), freed AS (
+  UPDATE endpoint_runtime e SET in_flight = e.in_flight - s.freed
+  FROM (SELECT endpoint_id, count(*)::int AS freed FROM lost JOIN lane USING (endpoint_id) GROUP BY 1) s
+  WHERE e.endpoint_id = s.endpoint_id
+), logged AS (
+  INSERT INTO attempts (id, workspace_id, application_id, endpoint_id, event_id, event_type, delivery_id, number,
+    trigger, test, outcome, started_at, request_url, error_class, error_message, worker)
+  SELECT l.attempt_id, l.workspace_id, l.application_id, l.endpoint_id, l.event_id, d.event_type, l.id,
+    l.attempt_count + 1, (ARRAY['scheduled', 'manual', 'replay', 'test'])[l.trigger + 1], l.trigger = 3, 'unknown',
+    coalesce(l.leased_at, now()), e.url, 'worker_lost', :message, l.leased_by
+  FROM lost l JOIN endpoints e ON e.id = l.endpoint_id
+  JOIN deliveries d ON d.id = l.id AND d.id >= CAST(:lo AS uuid) AND d.id <= CAST(:hi AS uuid)
+), told AS (
+  UPDATE deliveries d SET state = l.verdict, attempt_count = l.attempt_count + 1, last_status = NULL,
+    last_error_class = 'worker_lost', last_error_message = :message,
+    completed_at = CASE WHEN l.verdict = 'pending' THEN NULL ELSE now() END
+  FROM lost l WHERE d.id = l.id AND d.id >= CAST(:lo AS uuid) AND d.id <= CAST(:hi AS uuid)
+), gone AS (
+  DELETE FROM delivery_queue q USING lost l WHERE q.id = l.id AND l.verdict <> 'pending'
+), again AS (
+  UPDATE delivery_queue q SET state = 0, due_at = now(), attempt_count = q.attempt_count + 1,
+    lost_count = q.lost_count + 1, lost_alone_count = q.lost_alone_count + CASE WHEN q.alone THEN 1 ELSE 0 END,
+    lease_until = NULL, lease_token = NULL, leased_at = NULL, leased_by = NULL, alone = false
+  FROM lost l WHERE q.id = l.id AND l.verdict = 'pending'
+)
+SELECT count(*) FROM lost
+"""
+)
+
+EXPIRE = text(
+    """
+WITH late AS MATERIALIZED (
+  SELECT id FROM delivery_queue WHERE deadline_at <= now() AND state <> 1
+  ORDER BY deadline_at LIMIT :most FOR UPDATE SKIP LOCKED
+), bounds AS (
+  SELECT (SELECT id FROM late ORDER BY id LIMIT 1) AS lo, (SELECT id FROM late ORDER BY id DESC LIMIT 1) AS hi
+), gone AS (
+  DELETE FROM delivery_queue q USING late WHERE q.id = late.id
+), told AS (
+  UPDATE deliveries d SET state = 'dead', completed_at = now(), last_error_class = 'expired',
+    last_error_message = :message
+  FROM late WHERE d.id = late.id AND d.id >= (SELECT lo FROM bounds) AND d.id <= (SELECT hi FROM bounds)
+)
+SELECT count(*) FROM late
+"""
+)
+
+MARK_ALONE = text(
+    "UPDATE delivery_queue SET alone = true,"
+    " lease_until = now() + (CAST(:timeout AS float8) + CAST(:margin AS float8)) * interval '1 second'"
+    " WHERE id = :id AND lease_token = :token AND state = 1 RETURNING 1"
+)
+
+# A delivery to an endpoint or application that was deleted while the event was being accepted.
+ORPHANS = text(
+    """
+WITH orphan AS MATERIALIZED (
+  SELECT q.id FROM delivery_queue q JOIN endpoints e ON e.id = q.endpoint_id
+  WHERE e.deleted_at IS NOT NULL AND q.state <> 1 LIMIT :most FOR UPDATE OF q SKIP LOCKED
+), gone AS (
+  DELETE FROM delivery_queue q USING orphan WHERE q.id = orphan.id
+), told AS (
+  UPDATE deliveries d SET state = 'cancelled', completed_at = now() FROM orphan WHERE d.id = orphan.id
+)
+SELECT count(*) FROM orphan
+"""
+)
+
+# Counters are kept by claims and records; a difference is a bug, and it is reported as one. Two statements, so that
+# the rows are counted by a snapshot that is taken after the runtime rows are locked.
+SUSPECT_COUNTERS = text(
+    "SELECT e.endpoint_id FROM endpoint_runtime e"
+    " LEFT JOIN (SELECT endpoint_id, count(*) AS n FROM delivery_queue WHERE state = 1 GROUP BY 1) l"
+    " USING (endpoint_id) WHERE e.in_flight <> coalesce(l.n, 0) ORDER BY e.endpoint_id LIMIT :most"
+)
+LOCK_COUNTERS = text(
+    "SELECT endpoint_id FROM endpoint_runtime WHERE endpoint_id = ANY(CAST(:ids AS uuid[]))"
+    " ORDER BY endpoint_id FOR UPDATE"
+)
+CORRECT_COUNTERS = text(
+    """
+WITH leased AS (
+  SELECT endpoint_id, count(*)::int AS n FROM delivery_queue
+  WHERE state = 1 AND endpoint_id = ANY(CAST(:ids AS uuid[])) GROUP BY endpoint_id
+), wrong AS (
+  SELECT e.endpoint_id, e.in_flight AS was, coalesce(l.n, 0) AS really
+  FROM endpoint_runtime e LEFT JOIN leased l USING (endpoint_id)
+  WHERE e.endpoint_id = ANY(CAST(:ids AS uuid[])) AND e.in_flight <> coalesce(l.n, 0)
+), fixed AS (
+  UPDATE endpoint_runtime e SET in_flight = wrong.really FROM wrong WHERE e.endpoint_id = wrong.endpoint_id
+)
+SELECT endpoint_id, was, really FROM wrong
+"""
+)
+
+
+async def sweep_lost_leases(connection: AsyncConnection, *, unix_ms: int, most: int = MOST_PER_SWEEP) -> int:
+    """Put deliveries back whose lease ended without a result; return how many.
+
+    The attempt is written as `unknown`. A test, and a delivery whose worker was lost for the third time while
+    it was sent alone, are dead.
+    """
+    found = [row[0] for row in await connection.execute(EXPIRED_LEASES, {"most": most})]
+    if not found:
+        return 0
+    lost: list[dict[str, Any]] = [{"id": item, "attempt_id": ids.uuid7(unix_ms)} for item in found]
+    return int(
+        (
+            await connection.execute(
+                SWEEP,
+                {
+                    "lost": orjson.dumps(lost).decode(),
+                    "lo": min(found),
+                    "hi": max(found),
+                    "most_alone": MAX_LOSSES_ALONE,
+                    "message": explain(ErrorClass.WORKER_LOST)[0],
+                },
+            )
+        ).scalar_one()
+    )
+
+
+async def expire(connection: AsyncConnection, *, most: int = MOST_PER_SWEEP) -> int:
+    """Settle waiting deliveries that are older than their deadline as dead; return how many."""
+    message = explain(ErrorClass.EXPIRED)[0]
+    return int((await connection.execute(EXPIRE, {"most": most, "message": message})).scalar_one())
+
+
+async def mark_alone(
+    connection: AsyncConnection, *, delivery_id: UUID, token: int, timeout_seconds: int, margin_seconds: float
+) -> bool:
+    """Note that a delivery is about to be sent alone in its process, with a fresh lease; False: lease lost."""
+    marked = await connection.execute(
+        MARK_ALONE,
+        {"id": delivery_id, "token": token, "timeout": timeout_seconds, "margin": margin_seconds},
+    )
+    return marked.first() is not None
+
+
+async def cancel_orphans(connection: AsyncConnection, *, most: int = MOST_PER_SWEEP) -> int:
+    """Cancel what waits for endpoints that no longer exist; return how many."""
+    return int((await connection.execute(ORPHANS, {"most": most})).scalar_one())
+
+
+async def reconcile(
+    connection: AsyncConnection, *, most: int = MOST_PER_SWEEP
+) -> list[tuple[UUID, int, int]]:
+    """Set in-flight counters to the number of leased rows; return (endpoint id, was, really) of the wrong ones.
+
+    In the caller's transaction: a first look without locks finds suspects, which are then locked and counted.
+    """
+    suspects = [row[0] for row in await connection.execute(SUSPECT_COUNTERS, {"most": most})]
+    if not suspects:
+        return []
+    await connection.execute(LOCK_COUNTERS, {"ids": suspects})
+    found = await connection.execute(CORRECT_COUNTERS, {"ids": suspects})
+    return [(row[0], row[1], row[2]) for row in found]

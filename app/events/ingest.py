@@ -1,0 +1,418 @@
+"""The ingest buffer: group commit for publishes.
+
+Requests that arrive while a flush is under way are written together by the next one, in one statement; a
+request on an idle server is flushed at once. Each is answered when its own rows are committed. The buffer is
+bounded: above its limits a publisher gets 503 with `Retry-After`, and nothing is stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from app.core import metrics
+from app.core.db import away_message, is_away, may_retry
+from app.core.errors import (
+    BellwireError,
+    Conflict,
+    DatabaseUnavailable,
+    Invalid,
+    NotFound,
+    RequestError,
+    TooBusy,
+    Unauthenticated,
+)
+from app.events.accept import Submission, Verdict, accept, first_of_uids, stored_among
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from app.core.clock import DatabaseClock
+    from app.core.settings import Settings
+    from app.events.envelope import CheckedEvent
+    from app.events.matching import EventMatcher
+
+log = structlog.get_logger(__name__)
+
+# A subscription that changes again and again while an event is matched: then somebody automates badly.
+MAX_MATCH_TRIES = 5
+MAX_STATEMENT_TRIES = 4
+# Payload bytes that may wait, as a multiple of what one statement takes.
+WAITING_BYTES_FACTOR = 8
+
+
+class Published(msgspec.Struct, frozen=True, kw_only=True):
+    """The answer to one publish: the event's identity, and how many endpoints matched."""
+
+    id: UUID
+    application_id: UUID
+    application_uid: str | None
+    created_ms: int
+    deliveries: int
+    # The same uid and content came before: `id` is the first event's.
+    replayed: bool = False
+
+    def created_at_delta(self) -> timedelta:
+        """Return the time since 1970 at which the event was accepted."""
+        return timedelta(milliseconds=self.created_ms)
+
+
+class _Waiting(msgspec.Struct):
+    submission: Submission
+    done: asyncio.Future[Verdict]
+    since: float
+    # The event whose row answers, where another one of the same flush had the same uid.
+    leader: Submission | None = None
+
+
+class IngestBuffer:
+    """Joins publishes into few statements. One per API process; `publish` may be called by many tasks."""
+
+    def __init__(
+        self,
+        *,
+        engine: AsyncEngine,
+        clock: DatabaseClock,
+        matcher: EventMatcher,
+        settings: Settings,
+        wake: Callable[[], None],
+    ) -> None:
+        # One statement is one transaction: BEGIN and COMMIT would be two more round trips.
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._clock = clock
+        self._matcher = matcher
+        self._settings = settings
+        self._wake = wake
+        self._waiting: deque[_Waiting] = deque()
+        self._waiting_bytes = 0
+        self._flusher: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def publish(
+        self, event: CheckedEvent, *, workspace_id: UUID, api_key_id: UUID | None, bound_to: UUID | None = None,
+        traceparent: str | None = None,
+    ) -> Published:  # fmt: skip
+        """Store an event with its deliveries and return when they are committed.
+
+        Raises:
+            NotFound: no such application (or the key is bound to another one).
+            Conflict: the uid was used for other content, or the application is reserved.
+            Invalid: the event type's schema refuses the data, or the row cannot be stored.
+            TooBusy, DatabaseUnavailable: nothing is known to be stored; send the same request again.
+
+        """
+        refresh = False
+        for _ in range(MAX_MATCH_TRIES):
+            table, routes = await self._matcher.match(
+                event, workspace_id=workspace_id, bound_to=bound_to, refresh=refresh
+            )
+            submission = Submission(
+                event=event,
+                workspace_id=workspace_id,
+                application_id=table.application_id,
+                application_uid=table.uid,
+                api_key_id=api_key_id,
+                routing_version=table.version,
+                routes=routes,
+                traceparent=traceparent,
+            )
+            waiting = self._join(submission)
+            try:
+                verdict = await waiting.done
+            except asyncio.CancelledError:
+                # The client has gone: what is not yet being written is dropped before the flush.
+                waiting.done.cancel()
+                raise
+            if verdict is Verdict.STALE:
+                refresh = True
+                continue
+            return await self._answer(waiting, verdict)
+        raise TooBusy(
+            "The application's subscriptions are changing too fast to match this event. Send it again in a second."
+        )
+
+    async def publish_many(
+        self, events: Sequence[CheckedEvent | RequestError], *, workspace_id: UUID, api_key_id: UUID | None,
+        bound_to: UUID | None = None, traceparent: str | None = None,
+    ) -> list[Published | RequestError]:  # fmt: skip
+        """Publish each for itself, together; return what became of each, in order. What is an error stays one.
+
+        Raises:
+            DatabaseUnavailable: it met every event; where it met some, it stands among the results.
+
+        """
+        work = [
+            self.publish(
+                event,
+                workspace_id=workspace_id,
+                api_key_id=api_key_id,
+                bound_to=bound_to,
+                traceparent=traceparent,
+            )
+            for event in events
+            if not isinstance(event, RequestError)
+        ]
+        outcomes = await asyncio.gather(*work, return_exceptions=True)
+        fatal = [
+            error
+            for error in outcomes
+            if isinstance(error, BaseException) and not isinstance(error, RequestError)
+        ]
+        if fatal and (
+            len(fatal) == len(outcomes) or not all(isinstance(e, DatabaseUnavailable) for e in fatal)
+        ):
+            raise fatal[0]
+        remaining = iter(outcomes)
+        return [_result(event if isinstance(event, RequestError) else next(remaining)) for event in events]
+
+    async def close(self) -> None:
+        """Write what waits, then refuse further publishes."""
+        self._closed = True
+        while self._flusher is not None and not self._flusher.done():
+            await asyncio.wait([self._flusher])
+
+    def _join(self, submission: Submission) -> _Waiting:
+        size = len(submission.event.data)
+        full = (
+            len(self._waiting) >= self._settings.ingest_max_waiting
+            or self._waiting_bytes + size > WAITING_BYTES_FACTOR * self._settings.ingest_flush_bytes
+        )
+        if self._closed or full:
+            metrics.PUBLISH_REFUSED.inc()
+            raise TooBusy(
+                "The server is stopping; send the same request again."
+                if self._closed
+                else "Too many publishes are waiting to be stored. Send the same request again in a second."
+            )
+        waiting = _Waiting(submission, asyncio.get_running_loop().create_future(), time.monotonic())
+        self._waiting.append(waiting)
+        self._waiting_bytes += size
+        if self._flusher is None or self._flusher.done():
+            self._flusher = asyncio.get_running_loop().create_task(self._flush_until_empty())
+        return waiting
+
+    async def _flush_until_empty(self) -> None:
+        while self._waiting:
+            batch = self._take()
+            if not batch:
+                continue
+            started = time.perf_counter()
+            try:
+                await self._write(batch)
+            except Exception as error:
+                log.exception("ingest.flush_failed")
+                _fail(batch, error)
+            metrics.INGEST_FLUSH_SECONDS.observe(time.perf_counter() - started)
+            metrics.INGEST_FLUSH_EVENTS.observe(len(batch))
+
+    def _take(self) -> list[_Waiting]:
+        """Take the next flush's publishes: not those whose client has gone or that waited too long."""
+        batch: list[_Waiting] = []
+        size = 0
+        too_old = time.monotonic() - self._settings.ingest_deadline_seconds
+        while self._waiting and len(batch) < self._settings.ingest_flush_events:
+            item = self._waiting[0]
+            item_bytes = len(item.submission.event.data)
+            if batch and size + item_bytes > self._settings.ingest_flush_bytes:
+                break
+            self._waiting.popleft()
+            self._waiting_bytes -= item_bytes
+            if item.done.done():
+                continue
+            if item.since < too_old:
+                item.done.set_exception(DatabaseUnavailable(away_message()))
+                continue
+            batch.append(item)
+            size += item_bytes
+        return batch
+
+    async def _write(self, batch: list[_Waiting]) -> None:
+        now_ms = self._clock.unix_ms()
+        leaders: dict[tuple[UUID, str], _Waiting] = {}
+        writers: list[_Waiting] = []
+        followers: list[tuple[_Waiting, _Waiting]] = []
+        for item in batch:
+            item.submission.assign_id(now_ms)
+            uid = item.submission.event.uid
+            if uid is not None:
+                leader = leaders.setdefault((item.submission.application_id, uid), item)
+                if leader is not item:
+                    followers.append((item, leader))
+                    continue
+            writers.append(item)
+        await self._store(writers)
+        for item, leader in followers:
+            _settle_follower(item, leader)
+        if any(_accepted(item) and item.submission.routes for item in writers):
+            self._wake()
+
+    async def _store(self, writers: list[_Waiting]) -> None:
+        """Write and answer; one bad row must not sink the others, so a refused statement is halved."""
+        try:
+            verdicts = await self._execute([item.submission for item in writers])
+        except DatabaseUnavailable as error:
+            _fail(writers, error)
+        except DBAPIError as error:
+            if len(writers) == 1:
+                log.warning("ingest.event_refused", error=str(error.orig).splitlines()[0])
+                _fail(
+                    writers,
+                    Invalid("The event cannot be stored: Postgres refuses one of its values. Correct it."),
+                )
+                return
+            middle = len(writers) // 2
+            await self._store(writers[:middle])
+            await self._store(writers[middle:])
+        else:
+            for item, verdict in zip(writers, verdicts, strict=True):
+                if not item.done.done():
+                    item.done.set_result(verdict)
+
+    async def _execute(self, submissions: Sequence[Submission]) -> list[Verdict]:
+        settings = self._settings
+        for left in reversed(range(MAX_STATEMENT_TRIES)):
+            try:
+                async with (
+                    asyncio.timeout(settings.ingest_deadline_seconds),
+                    self._engine.connect() as connection,
+                ):
+                    return await accept(
+                        connection,
+                        submissions,
+                        inline=settings.ingest_max_deliveries_inline,
+                        keep_days=settings.retention_days,
+                    )
+            except Exception as error:
+                if left and may_retry(error):
+                    continue
+                if isinstance(error, TimeoutError) or is_away(error):
+                    return await self._after_a_lost_connection(submissions, error)
+                raise
+        raise DatabaseUnavailable(away_message())  # pragma: no cover - the loop returns or raises
+
+    async def _after_a_lost_connection(
+        self, submissions: Sequence[Submission], error: Exception
+    ) -> list[Verdict]:
+        """Find out what a statement left behind whose answer did not come: it may have been committed."""
+        try:
+            async with (
+                asyncio.timeout(self._settings.database_connect_timeout_seconds),
+                self._engine.connect() as connection,
+            ):
+                stored = await stored_among(connection, submissions)
+        except Exception:  # noqa: BLE001 - still away: the publisher must try again
+            log.warning("ingest.database_away", error=type(error).__name__)
+            raise DatabaseUnavailable(away_message()) from error
+        if not stored:
+            raise DatabaseUnavailable(away_message()) from error
+        # One statement is one transaction: all that it accepted is there, what is not was refused.
+        return [Verdict.ACCEPTED if s.id in stored else Verdict.STALE for s in submissions]
+
+    async def _answer(self, waiting: _Waiting, verdict: Verdict) -> Published:
+        submission, leader = waiting.submission, waiting.leader
+        first: tuple[UUID, bytes] | None = None
+        if leader is not None and leader.id is not None:
+            verdict, first = Verdict.DUPLICATE, (leader.id, leader.event.content_hash)
+        elif verdict is Verdict.DUPLICATE and submission.event.uid is not None:
+            first = await self._first(submission.application_id, submission.event.uid)
+        return answer_of(submission, verdict, first=first)
+
+    async def _first(self, application_id: UUID, uid: str) -> tuple[UUID, bytes]:
+        # In a second statement: the loser of ON CONFLICT DO NOTHING does not see the winner's row in its own.
+        try:
+            async with self._engine.connect() as connection:
+                found = await first_of_uids(connection, [(application_id, uid)])
+        except Exception as error:
+            if is_away(error):
+                raise DatabaseUnavailable(away_message()) from error
+            raise
+        try:
+            return found[application_id, uid]
+        except KeyError:
+            raise TooBusy(
+                "Another event with this uid has just been removed. Send the request again."
+            ) from None
+
+
+def answer_of(submission: Submission, verdict: Verdict, *, first: tuple[UUID, bytes] | None) -> Published:
+    """Return the answer to a publish; `first` is the id and content hash of the event that has its uid.
+
+    Raises:
+        NotFound, Unauthenticated, Conflict: as `IngestBuffer.publish`.
+
+    """
+    event = submission.event
+    if verdict is Verdict.GONE:
+        raise NotFound(f"There is no application {event.application!r} in this workspace. Create it first.")
+    if verdict is Verdict.REVOKED:
+        raise Unauthenticated("This API key was revoked or has expired. Use another one.")
+    event_id = submission.id
+    replayed = verdict is Verdict.DUPLICATE and first is not None
+    if replayed and first is not None:
+        event_id, digest = first
+        if digest != event.content_hash:
+            metrics.EVENTS_CONFLICTING.inc()
+            raise Conflict(
+                f"The uid {event.uid!r} was used before for an event with other content. "
+                "Send the first content again, or choose another uid.",
+                slug="uid-conflict",
+            )
+    if event_id is None:  # pragma: no cover - ids are assigned before a flush
+        raise BellwireError("an event without an id")
+    (metrics.EVENTS_REPLAYED if replayed else metrics.EVENTS_ACCEPTED).inc()
+    return Published(
+        id=event_id,
+        application_id=submission.application_id,
+        application_uid=submission.application_uid,
+        created_ms=submission.created_ms,
+        deliveries=len(submission.routes),
+        replayed=replayed,
+    )
+
+
+def _result(outcome: Published | BaseException) -> Published | RequestError:
+    if isinstance(outcome, Published | RequestError):
+        return outcome
+    # Some of the batch was stored before the database went away: the rest says so for itself.
+    return RequestError(str(outcome), slug="database-unavailable", retry_after_seconds=1)
+
+
+def _settle_follower(item: _Waiting, leader: _Waiting) -> None:
+    if item.done.done():
+        return
+    if leader.done.cancelled():
+        # The leader's client went away in between; its row may or may not be there: try again for itself.
+        item.done.set_result(Verdict.STALE)
+    elif (error := leader.done.exception()) is not None:
+        item.done.set_exception(error)
+    else:
+        verdict = leader.done.result()
+        if verdict is Verdict.ACCEPTED:
+            item.leader = leader.submission
+        item.done.set_result(verdict)
+
+
+def _accepted(item: _Waiting) -> bool:
+    done = item.done
+    return (
+        done.done()
+        and not done.cancelled()
+        and done.exception() is None
+        and done.result() is Verdict.ACCEPTED
+    )
+
+
+def _fail(batch: list[_Waiting], error: Exception) -> None:
+    for item in batch:
+        if not item.done.done():
+            item.done.set_exception(error)

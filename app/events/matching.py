@@ -1,0 +1,109 @@
+"""From a checked event to its routes: the application, its schema rule, its subscriptions and filters.
+
+Filters and schemas run on threads of their own, under a deadline: one customer's expression must not stop
+another one's publish.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from app.core import metrics
+from app.core.errors import Conflict, Invalid, NotFound
+from app.endpoints.filters import FilterError
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from app.events.envelope import CheckedEvent
+    from app.events.routing import FilteredRoute, Route, RoutingCache, RoutingTable
+
+MATCH_DEADLINE_SECONDS = 1.0
+MATCH_THREADS = 2
+
+
+class EventMatcher:
+    """Matches events against cached routing tables; counts filters that err."""
+
+    def __init__(self, *, routing: RoutingCache) -> None:
+        self._routing = routing
+        self._threads = ThreadPoolExecutor(MATCH_THREADS, thread_name_prefix="bellwire-filter")
+        # (count, last message) by endpoint since the last collection.
+        self._errors: dict[UUID, tuple[int, str]] = {}
+
+    async def match(
+        self, event: CheckedEvent, *, workspace_id: UUID, bound_to: UUID | None = None, refresh: bool = False
+    ) -> tuple[RoutingTable, tuple[Route, ...]]:
+        """Return the application's table and the endpoints that get the event.
+
+        Raises:
+            NotFound: no such application, or the caller's key is bound to another.
+            Conflict: the application is reserved for Bellwire's own events.
+            Invalid: the event type's schema refuses the data (validation `reject`).
+
+        """
+        load = self._routing.refresh if refresh else self._routing.get
+        table = await load(workspace_id, event.application)
+        if table is None or (bound_to is not None and bound_to != table.application_id):
+            raise NotFound(
+                f"There is no application {event.application!r} in this workspace. "
+                "Create it with POST /v1/applications, or leave `application` out to use the default."
+            )
+        if table.reserved:
+            raise Conflict(
+                "The application `operations` is reserved for Bellwire's own events. Publish to another application."
+            )
+        rule = table.rules.get(event.type)
+        routes = table.routes_for(event.type)
+        if rule is None and not routes.filtered:
+            return table, routes.always
+        loop = asyncio.get_running_loop()
+        work = loop.run_in_executor(self._threads, _evaluate, event, rule, routes.filtered)
+        try:
+            violations, matched, errors = await asyncio.wait_for(work, MATCH_DEADLINE_SECONDS)
+        except TimeoutError:
+            late = "the filter took too long"
+            violations, matched = [], []
+            errors = [(route.route.endpoint_id, late) for route in routes.filtered]
+        for endpoint_id, message in errors:
+            self._errors[endpoint_id] = (self._errors.get(endpoint_id, (0, ""))[0] + 1, message)
+            metrics.FILTER_ERRORS.inc()
+        if violations and rule is not None:
+            metrics.SCHEMA_VIOLATIONS.labels(rule.validation).inc()
+            if rule.validation == "reject":
+                raise Invalid(
+                    f"The data breaks the schema of the event type {event.type!r}; see `errors`.",
+                    errors=violations,
+                )
+        return table, (*routes.always, *matched)
+
+    def collect_errors(self) -> dict[UUID, tuple[int, str]]:
+        """Return and forget the filter errors since the last call: (count, last message) by endpoint."""
+        errors, self._errors = self._errors, {}
+        return errors
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _evaluate(
+    event: CheckedEvent, rule: Any, filtered: tuple[FilteredRoute, ...]
+) -> tuple[list[Any], list[Route], list[tuple[UUID, str]]]:
+    data = json.loads(event.data)
+    metadata = event.metadata or {}
+    violations = rule.violations(data) if rule is not None else []
+    matched: list[Route] = []
+    errors: list[tuple[UUID, str]] = []
+    for candidate in filtered:
+        for content_filter in candidate.filters:
+            try:
+                if content_filter.matches(event.type, data, metadata):
+                    matched.append(candidate.route)
+                    break
+            except FilterError as error:
+                errors.append((candidate.route.endpoint_id, str(error)))
+    return violations, matched, errors

@@ -1,0 +1,112 @@
+"""The hot path: `POST /v1/events` and `/v1/events/batch`, without what FastAPI does around a handler.
+
+The checks and their order are those of every route (settled.md §4.4); the API key comes from a ten-second memory,
+and the accept statement checks again that it was not revoked. FastAPI keeps the route's description.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from app.api import idempotency
+from app.api.auth import bearer_of, caller_of, runtime_of
+from app.api.problems import as_problem
+from app.api.routing import rate_key_of, require_json_type
+from app.core import db
+from app.core.errors import DatabaseUnavailable, Forbidden, Malformed, RequestError
+from app.models import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from starlette.requests import Request
+
+    from app.core.context import Caller
+
+MAY_PUBLISH = frozenset({Role.PUBLISHER, Role.ADMIN})
+
+
+class PublishRoute(APIRoute):
+    """A route whose handler takes the request and the caller, and returns the whole response."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return what Starlette calls."""
+        endpoint: Callable[..., Awaitable[Response]] = self.endpoint
+
+        async def handle(request: Request) -> Response:
+            caller = await _admit(request)
+            limits = request.app.state.rate_limiter.take(rate_key_of(request))
+            body = await request.body()
+            if not body:
+                raise Malformed(
+                    'The body is empty. Send a JSON object, such as {"type": "order.placed", "data": {}}.'
+                )
+            require_json_type(request)
+            response = await endpoint(request, caller=caller, body=body)
+            for name, value in limits.items():
+                response.headers[name] = value
+            return response
+
+        return handle
+
+
+async def at_most_once(
+    request: Request,
+    caller: Caller,
+    body: bytes,
+    *,
+    publish: Callable[[Any], Awaitable[Response]],
+) -> Response | None:
+    """Run `publish(session)` in a transaction that keeps its answer, if the request has an `Idempotency-Key`.
+
+    Returns None where it has none.
+    """
+    keyed = idempotency.keyed_request(
+        request, workspace_id=caller.workspace_id, application_id=caller.application_id, body=body
+    )
+    if keyed is None:
+        return None
+    runtime = runtime_of(request)
+    async with request.app.state.keys_in_flight.one_at_a_time(keyed), runtime.sessions() as session:
+        kept = await idempotency.claim(session, keyed, keyring=runtime.keyring)
+        if kept is not None:
+            return Response(
+                kept.body,
+                status_code=kept.status,
+                media_type="application/json",
+                headers={idempotency.REPLAYED_HEADER: "true"},
+            )
+        response = await publish(session)
+        await idempotency.keep(
+            session, keyed, keyring=runtime.keyring, status=response.status_code, body=bytes(response.body)
+        )
+        try:
+            await session.commit()
+        except Exception as error:
+            if db.is_away(error):
+                raise DatabaseUnavailable(
+                    "The connection to the database was lost while the event was being stored, so it may or may not "
+                    "be there. Send the same request with the same Idempotency-Key again."
+                ) from error
+            raise
+        return response
+
+
+def problem_of(error: RequestError, request: Request) -> dict[str, Any]:
+    """Return the problem that stands among a batch's results."""
+    return as_problem(error, instance=request.url.path, request_id=request.state.request_id)
+
+
+async def _admit(request: Request) -> Caller:
+    key = await request.app.state.key_cache.get(bearer_of(request))
+    caller = caller_of(key, request)
+    request.state.caller = caller
+    if caller.role not in MAY_PUBLISH:
+        raise Forbidden(
+            f"This key's role is {caller.role.value}, but publishing needs the role publisher or admin. "
+            "Use another key, or ask an admin of the workspace for one."
+        )
+    return caller

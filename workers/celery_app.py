@@ -1,0 +1,65 @@
+"""The Celery application of the workers: prefork processes, each with one resident event loop.
+
+A task only kicks the process's resident loop and returns. A process that gets no kick looks for itself.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from typing import Any
+
+from celery import signals
+
+from app.core.logging import configure
+from app.core.queue import make_celery
+from app.core.settings import load_settings
+from workers.resident import Resident
+from workers.tasks import register
+
+settings = load_settings()
+celery = make_celery(settings)
+celery.set_current()
+
+# Prefork children get no notice of a warm shutdown: the parent sets this, and the children look at it.
+_shutting_down = multiprocessing.get_context("fork").Event()
+_resident: Resident | None = None
+
+
+def resident() -> Resident | None:
+    """Return this process's resident loop; None in the parent and in beat."""
+    return _resident
+
+
+@signals.setup_logging.connect
+def _configure_logging(**_: Any) -> None:
+    configure(settings, process="worker")
+
+
+@signals.worker_process_init.connect
+def _start_resident(**_: Any) -> None:
+    global _resident  # noqa: PLW0603 - one per process, by design
+    # Nothing is awaited here: a database that is away must not look like a process that does not start.
+    _resident = Resident(settings)
+    _resident.start()
+    threading.Thread(target=_watch_for_shutdown, name="bellwire-shutdown", daemon=True).start()
+
+
+@signals.worker_shutting_down.connect
+def _tell_children(**_: Any) -> None:
+    _shutting_down.set()
+
+
+@signals.worker_process_shutdown.connect
+def _stop_resident(**_: Any) -> None:
+    if _resident is not None:
+        _resident.stop()
+
+
+def _watch_for_shutdown() -> None:
+    _shutting_down.wait()
+    if _resident is not None:
+        _resident.stop()
+
+
+register(celery, resident=resident)

@@ -1,0 +1,303 @@
+"""The resident loop of a worker process: claim due deliveries, send them, record them.
+
+It runs when a wake-up comes, when something it knows of becomes due, and every two seconds by itself. No
+transaction is open while a request is under way, and nothing depends on the broker but latency.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import structlog
+
+from app.core import metrics
+from app.core.db import is_away
+from app.deliveries import recover
+from app.deliveries.claim import Claimed, Lane, claim, discover, promote
+from app.deliveries.record import Finished, Settle
+from app.endpoints.disabling import disable_gone
+from app.events.fanout import expand_next
+from workers.lanes import LaneBook
+from workers.sender import cancelled, released
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Sequence
+    from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+    from app.core.clock import DatabaseClock
+    from app.core.settings import Settings
+    from workers.endpoint_settings import EndpointCache, EndpointSettings
+    from workers.event_bodies import EventBody, EventCache
+    from workers.recorder import Recorder
+    from workers.sender import Sender
+
+log = structlog.get_logger(__name__)
+
+# Lanes looked for at once, and how often the walk over the queue goes on while there is work.
+DISCOVER_HOPS = 200
+DISCOVER_SECONDS = 0.1
+PROMOTE_SECONDS = 0.5
+# One endpoint holds at most this share of a process' slots.
+ENDPOINT_SHARE = 10
+# A claim is worth its round trip when this part of the slots is free.
+CLAIM_WHEN_FREE = 4
+AWAY_SECONDS = 1.0
+
+
+class Drain:
+    """Claims, sends and records until it is stopped. One per worker process, on its own event loop."""
+
+    def __init__(
+        self,
+        *,
+        engine: AsyncEngine,
+        clock: DatabaseClock,
+        settings: Settings,
+        endpoints: EndpointCache,
+        events: EventCache,
+        sender: Sender,
+        recorder: Recorder,
+        worker: str,
+    ) -> None:
+        # Each statement is a transaction of its own: BEGIN and COMMIT would be two more round trips.
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._clock = clock
+        self._settings = settings
+        self._endpoints = endpoints
+        self._events = events
+        self._sender = sender
+        self._recorder = recorder
+        self._worker = worker
+        self._lanes = LaneBook()
+        self._walk_after: Lane | None = None
+        self._kicked = asyncio.Event()
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._in_flight: Counter[UUID] = Counter()
+        # Deliveries that were under way when a process died: each is sent alone.
+        self._suspects: list[tuple[Claimed, float]] = []
+        self._next_discover = self._next_promote = self._next_sweep = 0.0
+        self._fanouts_waiting = True
+        # When the last look for work ended well: what the heartbeat goes by.
+        self.last_round_at = time.monotonic()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests under way, and results that wait for their record."""
+        return self._in_flight.total()
+
+    def kick(self) -> None:
+        """Look for work now. Call it on the loop's own thread."""
+        self._next_discover = 0.0
+        self._fanouts_waiting = True
+        self._kicked.set()
+
+    def note_settled(self, finished: Sequence[Finished]) -> None:
+        """Take back the slots of recorded results, and let their lanes take part again."""
+        for item in finished:
+            self._in_flight[item.endpoint_id] -= 1
+            if self._in_flight[item.endpoint_id] <= 0:
+                del self._in_flight[item.endpoint_id]
+            self._lanes.unpark(item.endpoint_id)
+            if item.error_class == "http_410" and not item.test and item.settle is Settle.DEAD:
+                self._spawn(self._disable(item))
+        self._kicked.set()
+
+    async def run(self) -> None:
+        """Drain until `stop` is called; a database that is away only makes it wait."""
+        while not self._stopping:
+            self._kicked.clear()
+            try:
+                worked = await self._round()
+            except Exception as error:
+                if not is_away(error) and not isinstance(error, TimeoutError):
+                    log.exception("drain.round_failed")
+                    metrics.DRAIN_FAILURES.inc()
+                else:
+                    log.warning("drain.database_away", error=type(error).__name__)
+                await asyncio.sleep(AWAY_SECONDS)
+                continue
+            self.last_round_at = time.monotonic()
+            if not worked and not self._stopping:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._kicked.wait(), self._idle_seconds())
+
+    async def stop(self, *, grace_seconds: float) -> None:
+        """Claim nothing more, finish what is under way within the grace, hand the rest back."""
+        self._stopping = True
+        self._kicked.set()
+        for claimed, _ in self._suspects:
+            self._recorder.add(released(claimed))
+        self._suspects.clear()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_seconds)
+        for task in list(self._tasks):
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._recorder.drained(), max(5.0, grace_seconds))
+
+    async def _round(self) -> bool:
+        """Do what is due; return whether there may be more to do at once."""
+        now = time.monotonic()
+        async with self._engine.connect() as connection:
+            if now >= self._next_sweep:
+                await self._sweep(connection)
+                self._next_sweep = now + self._settings.sweep_seconds
+            if now >= self._next_promote:
+                _, next_due = await promote(connection)
+                self._next_promote = now + min(PROMOTE_SECONDS, next_due or PROMOTE_SECONDS)
+                if next_due is not None and next_due < PROMOTE_SECONDS:
+                    self._next_promote = now + max(next_due, 0.01)
+            if self._fanouts_waiting:
+                self._fanouts_waiting = (
+                    await expand_next(connection, clock=self._clock, settings=self._settings) > 0
+                )
+            if self._suspects:
+                return await self._send_suspect(connection)
+            return await self._claim(connection, now=now) or self._fanouts_waiting
+
+    async def _claim(self, connection: AsyncConnection, *, now: float) -> bool:
+        slots = self._settings.worker_slots
+        free = slots - self.in_flight
+        if free < max(1, slots // CLAIM_WHEN_FREE):
+            return False
+        if now >= self._next_discover or not self._lanes.eligible:
+            found = await discover(connection, after=self._walk_after, hops=DISCOVER_HOPS)
+            if len(found) < DISCOVER_HOPS and self._walk_after is not None:
+                # The end of the walk: begin again at its start, now and not at the next turn.
+                found += await discover(connection, after=None, hops=DISCOVER_HOPS - len(found))
+            self._walk_after = found[-1] if len(found) == DISCOVER_HOPS else None
+            self._lanes.add(found)
+            self._next_discover = now + DISCOVER_SECONDS
+        want = min(free, self._settings.worker_claim_batch)
+        tenth = max(1, slots // ENDPOINT_SHARE)
+        share = max(1, min(tenth, want // max(1, self._lanes.eligible)))
+        turn: list[tuple[UUID, int]] = []
+        for endpoint_id in self._lanes.next(max(1, want // share), now=now):
+            room = min(share, tenth - self._in_flight[endpoint_id])
+            if room > 0:
+                turn.append((endpoint_id, room))
+        if not turn:
+            return False
+        claimed, results = await claim(
+            connection, turn, margin_seconds=self._settings.lease_margin_seconds, worker=self._worker
+        )
+        shares = dict(turn)
+        for result in results:
+            self._lanes.settle(result, share=shares.pop(result.endpoint_id), now=now)
+        for endpoint_id in shares:
+            self._lanes.forget(endpoint_id)
+        if claimed:
+            metrics.CLAIMED.inc(len(claimed))
+            await self._start(connection, claimed, claimed_from=now)
+        return bool(claimed) or self._lanes.eligible > 0
+
+    async def _start(
+        self, connection: AsyncConnection, claimed: list[Claimed], *, claimed_from: float
+    ) -> None:
+        for item in claimed:
+            self._in_flight[item.endpoint_id] += 1
+        try:
+            settings = await self._endpoints.get_many(
+                connection, {(item.endpoint_id, item.settings_version) for item in claimed}
+            )
+            events = await self._events.get_many(connection, {item.event_id for item in claimed})
+        except BaseException:
+            # They are leased already: give them back as soon as the database answers again.
+            for item in claimed:
+                self._recorder.add(released(item))
+            raise
+        for item in claimed:
+            lease_ends = claimed_from + item.timeout_seconds + self._settings.lease_margin_seconds
+            event, endpoint = events.get(item.event_id), settings.get(item.endpoint_id)
+            if event is None or event.data is None or endpoint is None:
+                self._recorder.add(cancelled(item))
+            elif item.lost_count:
+                self._suspects.append((item, lease_ends))
+            else:
+                self._spawn(self._deliver(item, settings=endpoint, event=event, lease_ends=lease_ends))
+
+    async def _deliver(
+        self, item: Claimed, *, settings: EndpointSettings, event: EventBody, lease_ends: float
+    ) -> None:
+        deadline = time.monotonic() + item.timeout_seconds
+        if deadline > lease_ends:
+            # Too little of the lease is left for a whole attempt.
+            self._recorder.add(released(item))
+            return
+        # Cancelled at the end of the grace: whether the receiver has it cannot be known, so it is neither recorded
+        # nor given back; its lease runs out and the sweep writes `unknown`.
+        try:
+            finished = await self._sender.send(item, settings=settings, event=event, deadline=deadline)
+        except Exception:
+            log.exception("deliver.failed", delivery_id=str(item.id))
+            metrics.DRAIN_FAILURES.inc()
+            finished = released(item)
+        metrics.note_attempt(
+            outcome=finished.outcome, error_class=finished.error_class, duration_ms=finished.duration_ms
+        )
+        self._recorder.add(finished)
+
+    async def _send_suspect(self, connection: AsyncConnection) -> bool:
+        """Send one delivery alone: if it kills this process, it takes no other one with it."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
+            return True
+        await self._recorder.drained()
+        item, _ = self._suspects.pop(0)
+        margin = self._settings.lease_margin_seconds
+        now = time.monotonic()
+        ours = await recover.mark_alone(
+            connection, delivery_id=item.id, token=item.token, timeout_seconds=item.timeout_seconds, margin_seconds=margin
+        )  # fmt: skip
+        settings = await self._endpoints.get_many(connection, [(item.endpoint_id, item.settings_version)])
+        events = await self._events.get_many(connection, [item.event_id])
+        if not ours or item.endpoint_id not in settings or item.event_id not in events:
+            self._recorder.add(released(item))
+            return True
+        log.info("drain.sending_alone", delivery_id=str(item.id), lost_count=item.lost_count)
+        await self._deliver(
+            item,
+            settings=settings[item.endpoint_id],
+            event=events[item.event_id],
+            lease_ends=now + item.timeout_seconds + margin,
+        )
+        await self._recorder.drained()
+        return True
+
+    async def _sweep(self, connection: AsyncConnection) -> None:
+        lost = await recover.sweep_lost_leases(connection, unix_ms=self._clock.unix_ms())
+        if lost:
+            log.warning("sweep.leases_lost", deliveries=lost)
+            metrics.LEASES_LOST.inc(lost)
+        expired = await recover.expire(connection)
+        if expired:
+            log.info("sweep.deliveries_expired", deliveries=expired)
+
+    async def _disable(self, item: Finished) -> None:
+        try:
+            async with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+                await disable_gone(connection, endpoint_id=item.endpoint_id)
+        except Exception:
+            # The next delivery to it gets a 410 again, and disables it then.
+            log.exception("drain.disable_failed", endpoint_id=str(item.endpoint_id))
+
+    def _idle_seconds(self) -> float:
+        now = time.monotonic()
+        until = min(now + self._settings.worker_poll_seconds, self._next_promote, self._next_sweep)
+        if (parked := self._lanes.next_unpark()) is not None:
+            until = min(until, parked)
+        return max(0.005, until - now)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

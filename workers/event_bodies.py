@@ -1,0 +1,131 @@
+"""The bytes that are sent for an event, made once and kept while its deliveries are on their way."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import msgspec
+import orjson
+from sqlalchemy import text
+
+from app.core import ids
+from app.core.clock import rfc3339_ms
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from sqlalchemy.ext.asyncio import AsyncConnection
+
+# Payload bytes kept in memory, per worker process.
+MAX_CACHED_BYTES = 16 * 1024 * 1024
+
+# The bounds let Postgres skip the partitions of other days.
+LOAD = text(
+    "SELECT e.id, e.type, e.data, e.occurred_at, e.application_id, e.traceparent, e.test"
+    " FROM unnest(CAST(:ids AS uuid[])) AS wanted(id) JOIN events e ON e.id = wanted.id"
+    " WHERE e.id >= CAST(:lo AS uuid) AND e.id <= CAST(:hi AS uuid)"
+)
+
+
+class EventBody(msgspec.Struct, kw_only=True):
+    """One event, ready to be sent in either format. `data` is None when it was erased."""
+
+    id: UUID
+    text_id: str
+    type: str
+    data: bytes | None
+    occurred_at: datetime
+    application_id: UUID
+    traceparent: str | None
+    test: bool
+    _standard: bytes | None = None
+    _cloudevents: bytes | None = None
+
+    def encoded(self, body_format: str) -> bytes:
+        """Return the request body: the published bytes inside an envelope, untouched."""
+        if body_format == "cloudevents":
+            if self._cloudevents is None:
+                self._cloudevents = b"".join(
+                    (
+                        b'{"specversion":"1.0","id":',
+                        orjson.dumps(self.text_id),
+                        b',"source":',
+                        orjson.dumps("/applications/" + ids.to_text(ids.APPLICATION, self.application_id)),
+                        b',"type":',
+                        orjson.dumps(self.type),
+                        b',"time":"',
+                        rfc3339_ms(self.occurred_at).encode(),
+                        b'","datacontenttype":"application/json","data":',
+                        self.data or b"null",
+                        b"}",
+                    )
+                )
+            return self._cloudevents
+        if self._standard is None:
+            self._standard = b"".join(
+                (
+                    b'{"type":',
+                    orjson.dumps(self.type),
+                    b',"timestamp":"',
+                    rfc3339_ms(self.occurred_at).encode(),
+                    b'","data":',
+                    self.data or b"null",
+                    b"}",
+                )
+            )
+        return self._standard
+
+
+class EventCache:
+    """Events by id, bounded by the bytes of their payloads."""
+
+    def __init__(self, *, max_bytes: int = MAX_CACHED_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: OrderedDict[UUID, EventBody] = OrderedDict()
+
+    async def get_many(self, connection: AsyncConnection, event_ids: Iterable[UUID]) -> dict[UUID, EventBody]:
+        """Return these events, reading those that are missing; one that is absent does not exist any more."""
+        found: dict[UUID, EventBody] = {}
+        missing: set[UUID] = set()
+        for event_id in event_ids:
+            entry = self._entries.get(event_id)
+            if entry is not None:
+                self._entries.move_to_end(event_id)
+                found[event_id] = entry
+            else:
+                missing.add(event_id)
+        if missing:
+            rows = await connection.execute(
+                LOAD, {"ids": list(missing), "lo": min(missing), "hi": max(missing)}
+            )
+            for event_id, event_type, data, occurred_at, application_id, traceparent, test in rows:
+                found[event_id] = self._keep(
+                    EventBody(
+                        id=event_id,
+                        text_id=ids.to_text(ids.EVENT, event_id),
+                        type=event_type,
+                        data=bytes(data) if data is not None else None,
+                        occurred_at=occurred_at,
+                        application_id=application_id,
+                        traceparent=traceparent,
+                        test=test,
+                    )
+                )
+        return found
+
+    def _keep(self, entry: EventBody) -> EventBody:
+        self._entries[entry.id] = entry
+        self._bytes += _size(entry)
+        while self._bytes > self._max_bytes and self._entries:
+            _, old = self._entries.popitem(last=False)
+            self._bytes -= _size(old)
+        return entry
+
+
+def _size(entry: EventBody) -> int:
+    # The payload, its envelope, and the objects around them.
+    return 2 * len(entry.data or b"") + 1_000

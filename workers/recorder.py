@@ -1,0 +1,107 @@
+"""Collects results and records many of them in one statement: at once when idle, together under load.
+
+While the database is away the results in hand are kept and tried again; the lease token decides then whether
+they still count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING
+
+import structlog
+
+from app.core import metrics
+from app.core.db import is_away, may_retry
+from app.deliveries.record import Finished, record
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+log = structlog.get_logger(__name__)
+
+MOST_PER_FLUSH = 500
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.1, 2.0
+
+
+class Recorder:
+    """One per worker process. `settled` is told of each flush that was committed."""
+
+    def __init__(
+        self, *, engine: AsyncEngine, flush_seconds: float, settled: Callable[[Sequence[Finished]], None]
+    ) -> None:
+        self._engine = engine
+        self._flush_seconds = flush_seconds
+        self._settled = settled
+        self._waiting: list[Finished] = []
+        self._something = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to flush."""
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="recorder")
+
+    def add(self, finished: Finished) -> None:
+        """Take a result; it is recorded soon."""
+        self._waiting.append(finished)
+        self._empty.clear()
+        self._something.set()
+
+    async def drained(self) -> None:
+        """Wait until everything that was added is recorded."""
+        await self._empty.wait()
+
+    async def stop(self) -> None:
+        """Stop flushing; call `drained` first where results must not be lost to their lease."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while self._waiting:
+                if len(self._waiting) < MOST_PER_FLUSH and self._flush_seconds:
+                    # What finishes in this moment shares the statement.
+                    await asyncio.sleep(self._flush_seconds)
+                batch, self._waiting = self._waiting[:MOST_PER_FLUSH], self._waiting[MOST_PER_FLUSH:]
+                await self._flush(batch)
+            if not self._waiting:
+                self._empty.set()
+
+    async def _flush(self, batch: Sequence[Finished]) -> None:
+        pause = FIRST_RETRY_SECONDS
+        while True:
+            started = time.perf_counter()
+            try:
+                async with self._engine.connect() as connection:
+                    recorded = await record(connection, batch)
+            except Exception as error:
+                if not (is_away(error) or may_retry(error) or isinstance(error, TimeoutError)):
+                    if len(batch) > 1:
+                        # One row that Postgres refuses must not hold up the others.
+                        middle = len(batch) // 2
+                        await self._flush(batch[:middle])
+                        await self._flush(batch[middle:])
+                        return
+                    log.exception("record.refused", delivery_id=str(batch[0].id))
+                    metrics.RESULTS_REFUSED.inc()
+                    # Its lease runs out and the sweep takes it up; the attempt is then `unknown`.
+                    self._settled(batch)
+                    return
+                log.warning("record.delayed", error=type(error).__name__, results=len(batch))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LAST_RETRY_SECONDS)
+                continue
+            metrics.RECORD_SECONDS.observe(time.perf_counter() - started)
+            if recorded.stale:
+                log.warning("record.stale_results", results=recorded.stale)
+                metrics.STALE_RESULTS.inc(recorded.stale)
+            self._settled(batch)
+            return
