@@ -1,0 +1,265 @@
+"""The scenarios: each starts a fresh stack, measures one thing, and tells it beside the raw ceilings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from bench.ceilings import http_ceiling, insert_ceilings
+from bench.measure import Tally, memory_mb, percentiles_ms
+from bench.rig import Load, Receipts, Rig, open_rig
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+CONNECTIONS = 64
+BATCH_SIZE = 1_000
+BATCH_CONNECTIONS = 2
+# Accepted events that may wait for their receipt: the load keeps below it, so the backlog cannot grow.
+BACKLOG = 1_000
+STEADY_RATE = 500.0
+IDLE_RATE = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much of everything: the real run, or the quick one that a test makes."""
+
+    warm_up_seconds: float = 5.0
+    publish_seconds: float = 60.0
+    steady_seconds: float = 30.0
+    idle_requests: int = 300
+    batch_events: int = 100_000
+    drain_events: int = 100_000
+    ceiling_seconds: float = 3.0
+
+
+QUICK = Size(
+    warm_up_seconds=0.5,
+    publish_seconds=2.0,
+    steady_seconds=2.0,
+    idle_requests=20,
+    batch_events=2_000,
+    drain_events=2_000,
+    ceiling_seconds=1.0,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One measured value with its unit and, where there is one, the target."""
+
+    name: str
+    value: float
+    unit: str
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a scenario found."""
+
+    scenario: str
+    figures: list[Figure]
+    ceilings: list[Figure]
+    tally: Tally
+    attempts_logged: int
+    cpu_seconds_per_1000: dict[str, float]
+    memory_mb: dict[str, float]
+    notes: list[str] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, object]:
+        """Return it for the file."""
+        return asdict(self)
+
+
+async def publish(size: Size) -> Result:
+    """One event a request over many connections, as fast as they are delivered."""
+    async with open_rig() as rig:
+        ceilings = await _ceilings(rig, size)
+        bodies = rig.single_bodies(await rig.create_endpoints())
+        warm_up = await rig.publish(
+            bodies=bodies, connections=CONNECTIONS, seconds=size.warm_up_seconds, backlog=BACKLOG
+        )
+        await rig.wait_for_receipts(warm_up.events)
+        await rig.forget()
+
+        cpu = rig.cpu_meter()
+        load = await rig.publish(
+            bodies=bodies, connections=CONNECTIONS, seconds=size.publish_seconds, backlog=BACKLOG
+        )
+        waiting = rig.stack.number("SELECT count(*) FROM delivery_queue")
+        receipts = await _all_receipts(rig, load)
+        within = sum(at <= load.ended for _, at in receipts.received)
+        latency = _latencies(load, receipts)
+        return Result(
+            scenario="publish",
+            figures=[
+                Figure("published, delivered and logged", within / load.seconds, "events/s", "≥ 1,500"),
+                Figure("start of the call → receipt, p50", latency["p50"], "ms"),
+                Figure("start of the call → receipt, p99", latency["p99"], "ms"),
+                Figure("waiting at the end", waiting, "deliveries", f"≤ {BACKLOG:,}"),
+            ],
+            ceilings=ceilings,
+            tally=rig.tally(load, receipts),
+            attempts_logged=await rig.wait_until_recorded() - warm_up.events,
+            cpu_seconds_per_1000=cpu.per_thousand(load.events),
+            memory_mb=memory_mb(rig.groups()),
+            notes=[f"{CONNECTIONS} connections, {len(bodies)} endpoints, {size.publish_seconds:g} s"],
+        )
+
+
+async def steady(size: Size) -> Result:
+    """A fixed 500 events a second: the latency of a service that is at work."""
+    return await _at_rate(
+        "steady",
+        size=size,
+        rate=STEADY_RATE,
+        connections=CONNECTIONS,
+        requests=round(STEADY_RATE * size.steady_seconds),
+        targets=("≤ 20", "≤ 100"),
+    )
+
+
+async def idle(size: Size) -> Result:
+    """One event at a time with pauses between: the latency of a service that is idle."""
+    return await _at_rate(
+        "idle",
+        size=size,
+        rate=IDLE_RATE,
+        connections=1,
+        requests=size.idle_requests,
+        targets=("≤ 10", "≤ 40"),
+    )
+
+
+async def batch(size: Size) -> Result:
+    """1,000 events a request, with the workers at work."""
+    async with open_rig() as rig:
+        ceilings = await _ceilings(rig, size)
+        types = await rig.create_endpoints()
+        cpu = rig.cpu_meter()
+        load = await _publish_batches(rig, types, size.batch_events)
+        receipts = await _all_receipts(rig, load)
+        return Result(
+            scenario="batch",
+            figures=[Figure("accepted", load.events / load.seconds, "events/s", "≥ 10,000")],
+            ceilings=ceilings,
+            tally=rig.tally(load, receipts),
+            attempts_logged=await rig.wait_until_recorded(),
+            cpu_seconds_per_1000=cpu.per_thousand(load.events),
+            memory_mb=memory_mb(rig.groups()),
+            notes=[f"{BATCH_SIZE:,} events a request, {BATCH_CONNECTIONS} connections, workers at work"],
+        )
+
+
+async def drain(size: Size) -> Result:
+    """A backlog over 20 endpoints, made while no worker ran, and one worker process that delivers it."""
+    return await _drain("drain", size=size, processes=1)
+
+
+async def drain2(size: Size) -> Result:
+    """The same backlog with two worker processes, which must not be slower than one."""
+    return await _drain("drain2", size=size, processes=2)
+
+
+SCENARIOS: dict[str, Callable[[Size], Awaitable[Result]]] = {
+    "publish": publish,
+    "steady": steady,
+    "idle": idle,
+    "batch": batch,
+    "drain": drain,
+    "drain2": drain2,
+}
+
+
+async def _at_rate(
+    name: str, *, size: Size, rate: float, connections: int, requests: int, targets: tuple[str, str]
+) -> Result:
+    async with open_rig() as rig:
+        ceilings = await _ceilings(rig, size)
+        bodies = rig.single_bodies(await rig.create_endpoints())
+        warm_up = await rig.publish(
+            bodies=bodies, connections=connections, rate=rate, seconds=size.warm_up_seconds
+        )
+        await rig.wait_for_receipts(warm_up.events)
+        await rig.forget()
+
+        cpu = rig.cpu_meter()
+        load = await rig.publish(bodies=bodies, connections=connections, rate=rate, requests=requests)
+        receipts = await _all_receipts(rig, load)
+        latency = _latencies(load, receipts)
+        answers = percentiles_ms(answered - started for _, started, answered in load.accepted)
+        return Result(
+            scenario=name,
+            figures=[
+                Figure("start of the call → receipt, p50", latency["p50"], "ms", targets[0]),
+                Figure("start of the call → receipt, p99", latency["p99"], "ms", targets[1]),
+                Figure("start of the call → receipt, worst", latency["p100"], "ms"),
+                Figure("start of the call → 202, p50", answers["p50"], "ms"),
+                Figure("start of the call → 202, p99", answers["p99"], "ms"),
+            ],
+            ceilings=ceilings,
+            tally=rig.tally(load, receipts),
+            attempts_logged=await rig.wait_until_recorded() - warm_up.events,
+            cpu_seconds_per_1000=cpu.per_thousand(load.events),
+            memory_mb=memory_mb(rig.groups()),
+            notes=[f"{rate:g} events/s, {requests:,} events"],
+        )
+
+
+async def _drain(name: str, *, size: Size, processes: int) -> Result:
+    settings = {"BELLWIRE_WORKER_PROCESSES": str(processes)}
+    async with open_rig(workers=0, settings=settings) as rig:
+        ceilings = await _ceilings(rig, size)
+        load = await _publish_batches(rig, await rig.create_endpoints(), size.drain_events)
+        worker = rig.stack.start_worker()
+        rig.stack.workers.append(worker)
+        cpu = rig.cpu_meter()
+        receipts = await _all_receipts(rig, load)
+        times = [at for _, at in receipts.received]
+        seconds = (max(times) - min(times)) / 1e9
+        return Result(
+            scenario=name,
+            figures=[
+                Figure("first to last receipt", len(times) / seconds, "deliveries/s", "≥ 4,000"),
+                Figure("took", seconds, "s"),
+                Figure("accepted while no worker ran", load.events / load.seconds, "events/s"),
+            ],
+            ceilings=ceilings,
+            tally=rig.tally(load, receipts),
+            attempts_logged=await rig.wait_until_recorded(),
+            cpu_seconds_per_1000=cpu.per_thousand(load.events),
+            memory_mb=memory_mb(rig.groups()),
+            notes=[f"{load.events:,} deliveries, 20 endpoints, {processes} worker process(es)"],
+        )
+
+
+async def _ceilings(rig: Rig, size: Size) -> list[Figure]:
+    http = await http_ceiling(rig, seconds=size.ceiling_seconds)
+    single, rows = await insert_ceilings(rig, seconds=size.ceiling_seconds)
+    return [
+        Figure("generator → receiver, signed POSTs", http, "requests/s"),
+        Figure("Postgres, one durable row a commit", single, "rows/s"),
+        Figure("Postgres, 500 durable rows a commit", rows, "rows/s"),
+    ]
+
+
+async def _publish_batches(rig: Rig, types: list[str], events: int) -> Load:
+    return await rig.publish(
+        path="/v1/events/batch",
+        bodies=rig.batch_bodies(types, BATCH_SIZE),
+        connections=BATCH_CONNECTIONS,
+        requests=max(1, events // BATCH_SIZE),
+    )
+
+
+async def _all_receipts(rig: Rig, load: Load) -> Receipts:
+    await rig.wait_for_receipts(load.events)
+    await rig.wait_until_recorded()
+    return await rig.receipts()
+
+
+def _latencies(load: Load, receipts: Receipts) -> dict[str, float]:
+    started = {event: at for event, at, _ in load.accepted}
+    return percentiles_ms(at - started[event] for event, at in receipts.received if event in started)
