@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from app.core.egress import EgressDenied, EgressPolicy
 
 DENIED_ADDRESSES = [
-    "0.0.0.0",
+    "0.0.0.0",  # noqa: S104 - to be refused
     "0.255.255.255",
     "10.0.0.0",
     "10.255.255.255",

@@ -15,7 +15,7 @@ class FixedResolver:
         self.addresses = list(addresses)
         self.asked = []
 
-    async def resolve(self, host, *, deadline):
+    async def resolve(self, host, *, deadline):  # noqa: ARG002
         self.asked.append(host)
         return self.addresses
 

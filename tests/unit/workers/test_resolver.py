@@ -17,17 +17,23 @@ class NameServer:
     def __init__(self):
         self.calls = []
         self.silent = set()
+        self.called = threading.Semaphore(0)
         self.release = threading.Event()
         self.answers = {}
 
     def __call__(self, host):
         self.calls.append(host)
+        self.called.release()
         if host in self.silent:
             self.release.wait(60)
         answer = self.answers.get(host, ["192.0.2.1"])
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def wait_for_calls(self, count):
+        for _ in range(count):
+            assert await asyncio.to_thread(self.called.acquire, timeout=10)
 
 
 @pytest.fixture
@@ -110,8 +116,7 @@ async def test_a_silent_name_server_slows_no_other_name(make_resolver, server):
     server.silent = {f"{n}.dead.example" for n in range(20)}
     resolver = make_resolver(threads=6, threads_per_domain=4, deadline_seconds=30)
     stuck = [asyncio.create_task(resolver.resolve(name, deadline=soon())) for name in server.silent]
-    while len(server.calls) < 4:
-        await asyncio.sleep(0)
+    await server.wait_for_calls(4)
 
     answer = await asyncio.wait_for(resolver.resolve("alive.test", deadline=soon()), 10)
 
@@ -168,8 +173,7 @@ async def test_a_cancelled_wait_leaves_the_look_up_to_others(make_resolver, serv
     server.silent = {"slow.example"}
     resolver = make_resolver(deadline_seconds=30)
     first, second = (asyncio.create_task(resolver.resolve("slow.example", deadline=soon())) for _ in range(2))
-    while not server.calls:
-        await asyncio.sleep(0)
+    await server.wait_for_calls(1)
     first.cancel()
 
     server.release.set()
@@ -222,7 +226,7 @@ def test_the_system_resolver_knows_localhost():
 
 
 def test_a_scope_is_kept_so_that_it_can_be_refused(monkeypatch):
-    """getaddrinfo gives the scope apart from the address."""
+    """The system gives the scope apart from the address."""
     answer = [
         (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("fe80::1%eth0", 0, 0, 2)),
         (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2606:4700::1", 0, 0, 0)),
