@@ -72,11 +72,13 @@ def test_the_python_reference_finds_its_token_in_a_rotation():
 
 
 @pytest.fixture(scope="session")
-def node(request):
+def node(request, tmp_path_factory):
     """Return a function that puts cases through Node. The locked packages are installed once and kept."""
     if shutil.which("node") is None or shutil.which("npm") is None:
         pytest.fail(INSTALL_HINT)
-    modules = _install(request.config.cache.mkdir("npm")) / "node_modules"
+    # pytest's cache lasts from run to run; a run without it installs again.
+    kept = getattr(request.config, "cache", None)
+    modules = _install(kept.mkdir("npm") if kept else tmp_path_factory.mktemp("npm")) / "node_modules"
 
     def run(cases):
         done = subprocess.run(

@@ -53,7 +53,8 @@ class Ed25519PublicKey:
     def _verifies(self, signature: str, signed: bytes) -> bool:
         try:
             raw = base64.b64decode(signature, validate=True)
-            if len(raw) != _SIGNATURE_BYTES:
+            # Base64 leaves spare bits in the last character; only the one canonical text counts.
+            if len(raw) != _SIGNATURE_BYTES or base64.b64encode(raw) != signature.encode("ascii"):
                 return False
             self._public.verify(raw, signed)
         except (ValueError, InvalidSignature):
