@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READY_SECONDS = 60.0  # From the start of the children until the last of them is ready.
-LEFTOVER_SECONDS = 10.0  # For what an earlier, killed supervisor left; leases repair what it cuts short.
+LEFTOVER_SECONDS = 5.0  # For what an earlier, killed supervisor left; leases repair what it cuts short.
 CHECK_SECONDS = 0.5  # Postgres and the broker are looked at so often.
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 30.0  # Before a dead child is started again; doubling.
 STEADY_SECONDS = 60.0  # A child that ran so long has earned a fresh, short pause.
