@@ -22,6 +22,7 @@ from app.core.queue import Waker
 from app.core.runtime import Runtime
 from app.core.settings import Settings, load_settings
 from app.core.startup import open_database
+from app.event_types import router as event_types
 from app.events.filter_errors import report_filter_errors
 from app.events.ingest import IngestBuffer
 from app.events.matching import EventMatcher
@@ -72,7 +73,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def _routers() -> list[APIRouter]:
     """Return the routers of all features, the busiest first: routes are tried in this order."""
     return [
+        events_router.publishing,
+        events_router.reading,
         applications.router,
+        event_types.router,
         access.router,
         health.router,
         documents.router,

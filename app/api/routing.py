@@ -21,9 +21,9 @@ from starlette.responses import Response
 from app.api import idempotency
 from app.api.auth import ALL_WORKSPACES, guard_of, runtime_of
 from app.api.problems import UnsupportedMediaType
-from app.api.validation import pointer_to
 from app.core import db
 from app.core.errors import DatabaseUnavailable, FieldError, Invalid, Malformed, NotFound
+from app.core.pointers import pointer_to
 
 if TYPE_CHECKING:
     from app.core.context import Caller

@@ -20,8 +20,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from app.api.validation import pointer_to
 from app.core.clock import rfc3339
+from app.core.pointers import pointer_to
 
 MAX_METADATA_PAIRS = 50
 MAX_METADATA_KEY_CHARS = 128
@@ -45,8 +45,9 @@ class Model(BaseModel):
     @model_validator(mode="after")
     def _refuse_nul(self) -> Any:
         for name in self.model_fields_set:
-            if type(self).model_fields[name].annotation is not Any:
-                _refuse_nul(getattr(self, name), [name])
+            field = type(self).model_fields[name]
+            if field.annotation is not Any:
+                _refuse_nul(getattr(self, name), [field.alias or name])
         return self
 
 

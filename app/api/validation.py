@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from app.core.errors import FieldError
+from app.core.pointers import pointer_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,11 +26,6 @@ _SENTENCES = {
     "model_type": "This must be a JSON object.",
     "model_attributes_type": "This must be a JSON object.",
 }
-
-
-def pointer_to(parts: Sequence[str | int]) -> str:
-    """Return a JSON pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
 def field_errors(errors: Sequence[Mapping[str, Any]], *, body: Any = None) -> list[FieldError]:
