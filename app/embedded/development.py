@@ -46,7 +46,7 @@ def run_development(settings: Settings, *, output: Output | None = None) -> int:
 
 
 def plan_development(settings: Settings) -> Plan:
-    """Make the secrets that are kept in the data folder, and the plan of what runs with them."""
+    """Return what is to run, over which folder. Nothing is touched yet."""
     development = _Development(settings)
     return Plan(
         folder=development.folder,
@@ -56,6 +56,7 @@ def plan_development(settings: Settings) -> Plan:
         ),
         database_url=settings.database_url.get_secret_value() or None,
         broker_url=settings.broker_url.get_secret_value() or None,
+        make_secrets=development.make_secrets,
         prepare=development.migrations,
         children=development.children,
         # First nothing new comes in, then the workers finish what they have, and its receiver goes last.
@@ -74,6 +75,20 @@ class _Development:
         self._api_url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
         self._demo_url = f"http://127.0.0.1:{settings.demo_port}{DEMO_PATH}"
         self._uses_own_database = not settings.database_url.get_secret_value()
+
+    def make_secrets(self) -> None:
+        """Make all secrets that are not there yet, before there is data that depends on them.
+
+        Raises EmbeddedError if there is data, and the key to it is gone.
+        """
+        path = self.folder / ENCRYPTION_KEY_FILE
+        if not path.exists() and (self.folder / "postgres" / "data").exists() and self._uses_own_database:
+            raise EmbeddedError(
+                f"{path} is missing, and without it the secrets of the endpoints in {self.folder} cannot be "
+                f"read. Put the file back, or delete {self.folder} to begin with an empty database."
+            )
+        for make in (self._encryption_key, self._api_key, self._demo_secret):
+            make()
 
     def migrations(self, addresses: Addresses) -> ChildSpec:
         """`bellwire migrate`."""
@@ -125,11 +140,6 @@ class _Development:
 
     def _encryption_key(self) -> str:
         path = self.folder / ENCRYPTION_KEY_FILE
-        if not path.exists() and (self.folder / "postgres" / "data").exists() and self._uses_own_database:
-            raise EmbeddedError(
-                f"{path} is missing, and without it the secrets of the endpoints in {self.folder} cannot be "
-                f"read. Put the file back, or delete {self.folder} to begin with an empty database."
-            )
         return kept_secret(path, make=lambda: base64.b64encode(secrets.token_bytes(32)).decode())
 
     def _api_key(self) -> str:

@@ -63,13 +63,14 @@ class Plan:
 
     `database_url` and `broker_url` name services of the user's own; None starts the embedded ones. `prepare`
     (migrations) runs to its end before the children start; both are made when the addresses are known.
-    `when_ready` returns what the user is told once everything is ready.
+    `make_secrets` is called with the folder locked, before there is any data that needs them. `when_ready` returns what the user is told once everything is ready.
     """
 
     folder: Path
     listeners: Sequence[Listener]
     database_url: str | None
     broker_url: str | None
+    make_secrets: Callable[[], None]
     prepare: Callable[[Addresses], ChildSpec]
     children: Callable[[Addresses], Sequence[ChildSpec]]
     stop_order: Sequence[str]
@@ -105,6 +106,7 @@ class Supervisor:
         try:
             self._end_leftovers()
             self._check_ports()
+            self._plan.make_secrets()
             stopper, life = asyncio.create_task(self._stop.wait()), asyncio.create_task(self._live())
             await asyncio.wait({stopper, life}, return_when=asyncio.FIRST_COMPLETED)
             if life.done():

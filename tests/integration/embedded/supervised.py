@@ -84,6 +84,7 @@ def main() -> int:
         listeners=(Listener("127.0.0.1", port, "the API", "BELLWIRE_PORT"),),
         database_url=None if told.get("embedded") else "postgresql://outside",
         broker_url=None if told.get("embedded") else "redis://outside",
+        make_secrets=lambda: None,
         prepare=lambda _addresses: spec("migrate", told.get("prepare", "ends")),
         children=children,
         stop_order=("second", "first"),
