@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx2
 
-from app.cli.outcome import CommandError, Refused, Unavailable
+from app.cli.outcome import CommandError, Refused, Unavailable, Unusable
 from app.cli.output import visible
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ class ApiClient:
                 # Proxy variables are for the outside world; a key must not take such a detour unasked.
                 trust_env=False,
             )
-        except (httpx2.InvalidURL, UnicodeError, ValueError):
-            raise Unavailable(
-                f"The API's address {api.url} or its key cannot be used in a request. Check BELLWIRE_URL and "
-                "BELLWIRE_API_KEY for stray characters."
+        except (httpx2.InvalidURL, ValueError):
+            raise Unusable(
+                f"The API's address {api.url} cannot be used. It must look like http://127.0.0.1:8400; correct "
+                "BELLWIRE_URL."
             ) from None
 
     def __enter__(self) -> Self:

@@ -7,6 +7,7 @@ folder finds them, so that `bellwire deliveries list` works next to `make run` w
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,10 @@ DEFAULT_PORT = 8400
 
 # What `bellwire dev` allows, and says so at its start: its demo receiver listens on this machine.
 DEVELOPMENT_EGRESS = "127.0.0.0/8,::1/128"
+
+
+_ADDRESS = re.compile(r"https?://[^/\s]+(/\S*)?$", re.IGNORECASE)
+_KEY = re.compile(r"[!-~]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +112,19 @@ def find_api(*, url: str | None = None) -> Api:
 
     """
     address = url.rstrip("/") if url else api_address()
-    if not address.startswith(("http://", "https://")):
+    if not _ADDRESS.match(address):
         raise Unusable(
             f"{address!r} is not the address of an API. It must look like http://127.0.0.1:{DEFAULT_PORT}; set "
             f"{URL_VARIABLE}."
         )
-    key = os.environ.get(KEY_VARIABLE)
+    key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key and not url and not os.environ.get(URL_VARIABLE):
-        key = _text(data_folder() / "api.key")
+        key = _text(data_folder() / "api.key") or ""
+    if key and not _KEY.fullmatch(key):
+        raise Refused(
+            f"{KEY_VARIABLE} is not an API key: it holds spaces, line breaks or letters that no key has. Copy the "
+            "key again, whole and alone."
+        )
     if not key:
         raise Refused(
             f"There is no API key for {address}. Set {KEY_VARIABLE}; `bellwire keys create` makes a key, and in "
