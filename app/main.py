@@ -23,6 +23,7 @@ from app.core.runtime import Runtime
 from app.core.settings import Settings, load_settings
 from app.core.startup import open_database
 from app.event_types import router as event_types
+from app.events import router as events_router
 from app.events.filter_errors import report_filter_errors
 from app.events.ingest import IngestBuffer
 from app.events.matching import EventMatcher

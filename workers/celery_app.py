@@ -5,6 +5,7 @@ A task only kicks the process's resident loop and returns. A process that gets n
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import threading
 from typing import Any
@@ -34,6 +35,9 @@ def resident() -> Resident | None:
 @signals.setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     configure(settings, process="worker")
+    # Two lines for each wake-up, which says nothing itself.
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @signals.worker_process_init.connect

@@ -34,6 +34,9 @@ from workers.http1.request import encode_headers
 from workers.http1.target import Target
 
 PROBE_SECONDS = 1.0
+# httpcore2 closes its socket when a timeout of its own ends a handshake, not when we cancel it: its timeouts come
+# first, and the total deadline, which they do not know, a moment later.
+LATE_SECONDS = 0.25
 # Of a look-up whose request has no timeout of its own; the deadline of the whole request comes before it.
 PATIENCE_SECONDS = 60.0
 
@@ -91,15 +94,17 @@ class StockSender:
         )
         phases = _Phases()
         request.extensions["trace"] = phases.note
+        patience = max(deadline - time.monotonic(), 0)
+        request.extensions["timeout"] = dict.fromkeys(("connect", "read", "write", "pool"), patience)
         self._in_flight[target.origin] += 1
         try:
-            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+            async with asyncio.timeout(patience + LATE_SECONDS):
                 response = await self._pool.handle_async_request(request)
-        except TimeoutError:
-            raise phases.late() from None
         except httpcore2.PoolTimeout:
             raise EngineSaturated("All connections of this worker are busy. Give it fewer slots.") from None
-        except (httpcore2.TimeoutException, httpcore2.NetworkError, httpcore2.ProtocolError) as error:
+        except (TimeoutError, httpcore2.TimeoutException):
+            raise phases.late() from None
+        except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             raise phases.failure(error) from None
         else:
             return await self._read(response, phases=phases, deadline=deadline)
@@ -153,6 +158,8 @@ class StockSender:
                         break
         except TimeoutError:
             truncated, note = True, "The body did not end before the deadline."
+        except httpcore2.TimeoutException:
+            truncated, note = True, "The receiver stopped in the middle of the body."
         except (httpcore2.NetworkError, httpcore2.ProtocolError) as error:
             note = f"The body was broken: {error}."
         finally:
@@ -254,8 +261,6 @@ class _Phases:
             )
         if "connection.start_tls.started" in self._at:
             return TlsError(f"The TLS handshake failed: {error}.", timings=self.timings())
-        if isinstance(error, httpcore2.ConnectTimeout):
-            return self.late()
         return ConnectRefused(f"The connection was not made: {error}.", timings=self.timings())
 
     def _between(self, start: str, end: str) -> float | None:

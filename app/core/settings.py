@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         default=2.0, gt=0, description="Without a wake-up look every so often."
     )
     worker_flush_seconds: float = Field(
-        default=0.02, gt=0, description="Longest wait of a result for its flush."
+        default=0.002, ge=0, description="Wait of a result for others that share its flush."
     )
     worker_grace_seconds: float = Field(
         default=45.0, ge=0, description="On a stop: time for requests in flight before they are handed back."
