@@ -45,8 +45,8 @@ class Peer:
 
     async def settled(self) -> None:
         """Wait until the client's machine has acknowledged all that was sent, and its loop has had time to read."""
-        while _unacknowledged(self.writer.get_extra_info("socket")):
-            await asyncio.sleep(0)
+        sock = self.writer.get_extra_info("socket")
+        await until(lambda: not _unacknowledged(sock))
         for _ in range(20):
             await asyncio.sleep(0)
 
@@ -75,6 +75,7 @@ class Receiver:
 
     port: int
     connections: int = 0
+    came: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
     gone: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
     def target(self, path: str = "/hook", *, host: str = "127.0.0.1", scheme: str = "http") -> Target:
@@ -107,6 +108,7 @@ async def receivers() -> AsyncIterator[Callable[..., Awaitable[Receiver]]]:
                 assert task is not None
                 tasks.add(task)
                 receiver.connections += 1
+                receiver.came.release()
                 try:
                     with contextlib.suppress(ConnectionError, asyncio.CancelledError):
                         await script(Peer(reader, writer))
@@ -150,6 +152,13 @@ def answering(*answers: bytes, log: list[bytes] | None = None) -> Script:
                 await peer.send(piece)
 
     return script
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition that nothing signals; fails after 20 s."""
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0.001)
 
 
 def in_seconds(seconds: float = 20.0) -> float:
