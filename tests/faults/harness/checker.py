@@ -33,10 +33,15 @@ class Checker:
         self._stack = stack
         self._publisher = publisher
         self._may_repeat: set[str] = set()
+        self._wrong_counters = 0
 
     def explain(self, events: Collection[str]) -> None:
         """Name events whose repetition the fault explains, for example those that were in flight."""
         self._may_repeat.update(events)
+
+    def expect_wrong_counters(self, number: int) -> None:
+        """Say that a test spoilt so many in-flight counters itself."""
+        self._wrong_counters += number
 
     async def check(self, *, settle_seconds: float = SETTLE_SECONDS) -> None:
         """Wait until all work is done, then assert everything."""
@@ -92,6 +97,9 @@ class Checker:
         """I4."""
         queued, leased, in_flight = self._left()
         assert (leased, in_flight) == (0, 0), f"I4: {leased} leases and {in_flight} in flight of {queued}"
+        # Upkeep puts a wrong counter right: that it was wrong is the fault.
+        corrected = sum(log.count("upkeep.counter_wrong") for log in self._stack.worker_logs())
+        assert corrected == self._wrong_counters, f"I4: upkeep found {corrected} wrong counters"
 
     def assert_every_request_logged(self) -> None:
         """I5."""

@@ -132,6 +132,10 @@ class ManagedProcess:
             log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL_BYTES))
             return log.read().decode(errors="replace")
 
+    def whole_log(self) -> str:
+        """Return all of its log."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
     def _signal_all(self, number: signal.Signals) -> None:
         for process in [psutil.Process(self.pid), *self.children()]:
             with suppress(psutil.NoSuchProcess):

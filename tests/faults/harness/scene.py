@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from tests.faults.harness.ledger import LedgerReceiver
 
 
+WOKEN_SECONDS = 0.25
+WOKEN_IN_A_ROW = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Scene:
     """Tests of one module share it, each with endpoints and event types of its own."""
@@ -28,6 +32,28 @@ class Scene:
     def receiver(self) -> LedgerReceiver:
         """The receiver and its ledger."""
         return self.stack.receiver
+
+    async def wait_until_woken(self, event_type: str, *, seconds: float) -> None:
+        """Publish one event after the other until wake-ups bring them to the receiver.
+
+        Without wake-ups an event waits for the workers' next own look, half a second away or more: WOKEN_IN_A_ROW
+        of them in a row that came much sooner were brought by a wake-up.
+        """
+        in_a_row = 0
+
+        async def woken() -> bool:
+            nonlocal in_a_row
+            event = await self.publisher.publish(event_type)
+            if event is None:
+                return False
+            await self.receiver.wait_for(
+                lambda: self.receiver.of(event.id), seconds=seconds, what="an event arrives"
+            )
+            soon = self.receiver.of(event.id)[0].at - event.sent_at < WOKEN_SECONDS
+            in_a_row = in_a_row + 1 if soon else 0
+            return in_a_row >= WOKEN_IN_A_ROW
+
+        await self.receiver.wait_for(woken, seconds=seconds, what="wake-ups reach the workers")
 
 
 @asynccontextmanager
