@@ -95,6 +95,15 @@ PROBLEM_TYPES: tuple[ProblemType, ...] = (
         "Choose another uid, or use the application that has it: GET /v1/applications/{uid}.",
     ),
     ProblemType(
+        "uid-conflict",
+        409,
+        "This uid was used for another event",
+        "The application has an event with this uid, and its content is not the same.",
+        "A uid names one event for as long as the event is kept; type, data and the other fields given belong to "
+        "its content.",
+        "Give each event a uid of its own. To send the same event again safely, send exactly the same content.",
+    ),
+    ProblemType(
         "name-taken",
         409,
         "This name is taken",
@@ -110,14 +119,6 @@ PROBLEM_TYPES: tuple[ProblemType, ...] = (
         "`default` takes what names no application, and Bellwire itself publishes to `operations`; neither can be "
         "deleted or given another uid.",
         "Make an application of your own with POST /v1/applications.",
-    ),
-    ProblemType(
-        "last-admin-key",
-        409,
-        "This is the last admin key",
-        "Revoking this key would leave the workspace without a key that can make keys.",
-        "It is the only valid admin key that is not bound to one application.",
-        "Make another admin key first (POST /v1/api-keys), or roll this one (POST /v1/api-keys/{id}/roll).",
     ),
     ProblemType(
         "idempotency-in-progress",

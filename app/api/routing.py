@@ -28,6 +28,8 @@ from app.core.pointers import pointer_to
 if TYPE_CHECKING:
     from app.core.context import Caller
 
+# Deeper ones are no requests of ours, and would exhaust the stack of whatever walks them.
+MAX_DEPTH = 128
 # A deadlock or a serialization failure is nobody's fault: the whole request is done again from its start.
 MAX_TRIES = 3
 
@@ -35,7 +37,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class JsonRequest(Request):
-    """A request whose body is read by orjson: strictly UTF-8, no NaN, no lone surrogates, at most 1,024 levels."""
+    """A request whose body is read by orjson: strictly UTF-8, no NaN, no lone surrogates, at most 128 levels."""
 
     _parsed: Any = None
 
@@ -47,12 +49,15 @@ class JsonRequest(Request):
 
         """
         if self._parsed is None:
+            body = await self.body()
             try:
-                self._parsed = orjson.loads(await self.body())
+                self._parsed = orjson.loads(body)
             except orjson.JSONDecodeError as error:
                 raise Malformed(
                     f"The body is not JSON in UTF-8: {error}. Let a JSON library write it."
                 ) from None
+            if body.count(b"[") + body.count(b"{") > MAX_DEPTH and _is_deep(self._parsed):
+                raise Malformed(f"The body is nested more than {MAX_DEPTH} levels deep. Make it flatter.")
         return self._parsed
 
 
@@ -153,6 +158,20 @@ async def _try(request: Request, handler: Handler, *, keyed: idempotency.KeyedRe
                 ) from error
             raise
         return response
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for item in level
+            for inner in (item.values() if isinstance(item, dict) else item)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _query_parameters(dependant: Dependant) -> frozenset[str]:

@@ -34,11 +34,11 @@ def check_schema(schema: Mapping[str, Any], *, at: str) -> None:
             regular expression that cannot be run in linear time.
 
     """
-    if len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
-        raise Invalid.at(at, f"A schema may have at most {MAX_SCHEMA_BYTES:,} bytes.")
     try:
+        if len(orjson.dumps(schema)) > MAX_SCHEMA_BYTES:
+            raise Invalid.at(at, f"A schema may have at most {MAX_SCHEMA_BYTES:,} bytes.")
         errors = _breaks_of_the_standard(schema) or list(_breaks_of_our_rules(schema))
-    except RecursionError:
+    except (RecursionError, orjson.JSONEncodeError):
         raise Invalid.at(at, "This schema is nested too deeply.") from None
     if errors:
         found = [FieldError(at + error.pointer, error.detail) for error in errors[:MAX_ERRORS]]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import orjson
 from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 
@@ -177,7 +176,7 @@ def _shown(row: EventType) -> dict[str, Any]:
         "name": row.name,
         "description": row.description,
         "schema": row.json_schema,
-        "example": orjson.loads(row.example) if row.example and b"\\u0000" not in row.example else None,
+        "example": row.example.decode() if row.example else None,
         "validation": row.validation,
     }
 
