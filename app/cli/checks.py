@@ -125,7 +125,7 @@ def clock(connection: Connection) -> Check:
 
 def secrets(connection: Connection, settings: Settings) -> Check:
     """See that every stored secret names a key that is at hand."""
-    from sqlalchemy import distinct, func, select
+    from sqlalchemy import func, select
 
     from app.core.crypto import SEALED_HEAD_BYTES, Keyring
     from app.models import EndpointSecret
@@ -139,7 +139,7 @@ def secrets(connection: Connection, settings: Settings) -> Check:
         )
     ring = Keyring(key.get_secret_value() for key in settings.encryption_keys)
     head = func.substring(EndpointSecret.sealed_secret, 1, SEALED_HEAD_BYTES)
-    heads = connection.execute(select(distinct(head))).scalars().all()
+    heads = connection.execute(select(head).distinct()).scalars().all()
     if all(ring.has_key_of(bytes(head)) for head in heads):
         return Check("secrets", ok=True, detail="every stored secret can be opened")
     return Check(
