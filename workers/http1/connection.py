@@ -25,7 +25,6 @@ from workers.http1.response import BrokenHead, HeadTooLarge, ResponseReader
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-READ_SIZE = 65_536
 # Of a peer's announced keep-alive time; the rest is for its clock and the way there.
 KEEP_ALIVE_SHARE = 0.8
 
@@ -174,8 +173,6 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Take the end of the connection, proper or not."""
-        if self._waiter is not None and exc is not None and self._tls is None:
-            self._read_leftover()
         if self._waiter is not None:
             self._ended("was reset" if exc is not None else "was closed", proper=exc is None)
         self._let_go()
@@ -224,14 +221,6 @@ class Connection(asyncio.Protocol):
             self.abort(self._failure(ReadTimeout, f"No answer came within {waited:.1f} s."))
         else:
             self.abort(self._failure(ReadTimeout, f"The request was not taken within {waited:.1f} s."))
-
-    def _read_leftover(self) -> None:
-        """Take an early answer that came just before the reset that our write met."""
-        try:
-            while self._waiter is not None and (data := self._sock.recv(READ_SIZE)):
-                self.data_received(data)
-        except OSError:
-            pass
 
     def _failure(self, kind: type[SendError], message: str) -> SendError:
         reader = self._reader

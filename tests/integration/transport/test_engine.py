@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import select
 import socket
 import threading
 import time
@@ -330,6 +331,36 @@ async def test_a_connection_closed_while_idle_is_not_used(serve, engine):
 
     assert (exchange.status, exchange.connection.reused) == (200, False)
     assert receiver.connections == 2
+
+
+@pytest.mark.parametrize("last_words", [b"", b"HTTP/1.1 418 Unasked\r\nContent-Length: 0\r\n\r\n"])
+async def test_a_close_that_the_event_loop_has_not_seen_is_noticed(engine, last_words):
+    """Between two requests in one round of the loop only the socket itself knows that it is stale."""
+    may_close = threading.Event()
+
+    def serve_twice(listener):
+        for _ in range(2):
+            connection, _ = listener.accept()
+            connection.recv(65_536)
+            connection.sendall(OK)
+            may_close.wait(20)
+            connection.sendall(last_words)
+            connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        target = Target.from_url(f"http://127.0.0.1:{listener.getsockname()[1]}/")
+        server = threading.Thread(target=serve_twice, args=(listener,))
+        server.start()
+        await post(engine, target)
+        kept = next(iter(engine._pool._idle))
+        may_close.set()
+        readable, _, _ = select.select([kept._sock], [], [], 20)
+
+        exchange = await post(engine, target)
+
+        await asyncio.to_thread(server.join)
+    assert readable
+    assert (exchange.status, exchange.connection.reused) == (200, False)
 
 
 async def test_a_connection_with_unasked_data_is_not_used(serve, engine):
