@@ -16,8 +16,7 @@ from app.embedded import broker as broker_module
 from app.embedded.broker import EmbeddedBroker
 from app.embedded.errors import EmbeddedError
 from app.embedded.processes import running_process
-
-from .conftest import Started, wait_until
+from tests.integration.embedded.started import Started, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -20,8 +20,7 @@ from app.embedded import postgres as postgres_module
 from app.embedded.errors import EmbeddedError
 from app.embedded.postgres import EmbeddedPostgres, find_binaries
 from app.embedded.processes import running_process
-
-from .conftest import Started, wait_until
+from tests.integration.embedded.started import Started, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,8 +18,7 @@ import pytest
 from app.embedded.child import MARKER
 from app.embedded.kept import choose_port
 from app.embedded.processes import processes_in_folder, processes_with_environment, running_process
-
-from .conftest import PROJECT, Started, wait_until
+from tests.integration.embedded.started import PROJECT, Started, wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
