@@ -60,7 +60,8 @@ def make_celery(settings: Settings) -> Celery:
         worker_max_memory_per_child=None,
         worker_proc_alive_timeout=30,
         worker_cancel_long_running_tasks_on_connection_loss=True,
-        worker_detect_quorum_queues=False,
+        # Quorum queues refuse a prefetch that holds for the whole connection.
+        worker_detect_quorum_queues=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_connection_timeout=SOCKET_SECONDS,

@@ -68,6 +68,8 @@ class ManagedProcess:
 
     def children(self) -> list[psutil.Process]:
         """Return the living descendants, the oldest first."""
+        if self._child is None:
+            return []
         with suppress(psutil.NoSuchProcess):
             for process in psutil.Process(self.pid).children(recursive=True):
                 if process not in self._family:

@@ -169,6 +169,8 @@ class Stack:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            sys.stderr.write(self.logs())
         await self.stop()
 
     # --- Processes
