@@ -12,16 +12,19 @@ from starlette.middleware import Middleware
 from app.access import router as access
 from app.access.authenticate import KeyCache, find_key
 from app.access.workspaces import ensure_first_workspace
-from app.api import documents, problems
+from app.api import documents, problems, unmatched
 from app.api.idempotency import KeysInFlight
 from app.api.middleware import RequestMiddleware
 from app.api.rate_limit import RateLimiter
 from app.applications import router as applications
+from app.attempts import router as attempts
 from app.core import logging
 from app.core.queue import Waker
 from app.core.runtime import Runtime
 from app.core.settings import Settings, load_settings
 from app.core.startup import open_database
+from app.deliveries import router as deliveries
+from app.endpoints import router as endpoints
 from app.event_types import router as event_types
 from app.events import router as events_router
 from app.events.filter_errors import report_filter_errors
@@ -30,6 +33,8 @@ from app.events.matching import EventMatcher
 from app.events.routing import RoutingCache
 from app.health import router as health
 from app.health.checks import HealthChecks
+from app.stats import router as stats
+from app.subscriptions import router as subscriptions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -65,6 +70,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.rate_limiter = RateLimiter(per_second=settings.api_rate)
     app.state.keys_in_flight = KeysInFlight()
     problems.install(app)
+    unmatched.install(app)
     for router in _routers():
         # Not include_router: it wraps each route once more, which every request would pay for.
         app.router.routes.extend(router.routes)
@@ -76,6 +82,11 @@ def _routers() -> list[APIRouter]:
     return [
         events_router.publishing,
         events_router.reading,
+        deliveries.router,
+        attempts.router,
+        endpoints.router,
+        subscriptions.router,
+        stats.router,
         applications.router,
         event_types.router,
         access.router,

@@ -35,6 +35,7 @@ _IDEMPOTENCY_KEY = {
     "schema": {"type": "string", "minLength": 1, "maxLength": 255},
     "example": "0b9f8a52-6f0e-4c55-a3a1-5d7f8f2f6c11",
 }
+_API = "/v1/"
 # Which problems an operation can be answered with, besides those of its own.
 _ALWAYS = (401, 403, 429, 500, 503)
 _WITH_BODY = (400, 413, 415)
@@ -63,15 +64,20 @@ def describe(app: FastAPI) -> dict[str, Any]:
         "instanceKey": {"type": "http", "scheme": "bearer", "description": "BELLWIRE_INSTANCE_KEY."},
     }
     components["responses"] = {kind.slug: _response_of(kind) for kind in PROBLEM_TYPES}
-    guards = {
-        (route.path_format, method.lower()): guard_of(route.dependant)
+    routes = {
+        (route.path_format, method.lower()): route
         for route in app.routes
         if isinstance(route, APIRoute)
         for method in route.methods or ()
     }
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            _complete(operation, path=path, method=method, guard=guards.get((path, method)))
+            route = routes[path, method]
+            # Handlers have names of their own, all over the API: they are what generated clients call.
+            operation["operationId"] = route.name
+            operation["tags"] = [str(name)[:1].upper() + str(name)[1:] for name in route.tags]
+            guard = getattr(route, "guard", None) or guard_of(route.dependant)
+            _complete(operation, path=path, method=method, guard=guard)
     return document
 
 
@@ -79,7 +85,7 @@ def _complete(operation: dict[str, Any], *, path: str, method: str, guard: objec
     responses = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422", "")):
         del responses["422"]
-    if guard is None:
+    if guard is None and not path.startswith(_API):
         return
     if isinstance(guard, RequireRole):
         operation["x-roles"] = [role.value for role in Role if role in guard.roles]
@@ -89,8 +95,9 @@ def _complete(operation: dict[str, Any], *, path: str, method: str, guard: objec
         statuses.update(_WITH_BODY)
     if "{" in path:
         statuses.update(_WITH_PATH)
-    if method == "post":
+    if method in {"post", "patch"}:
         statuses.add(409)
+    if method == "post":
         operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
     for status in sorted(statuses):
         responses.setdefault(str(status), {"$ref": f"#/components/responses/{_slug_of(status)}"})
