@@ -56,17 +56,19 @@ async def fetch_page(
     *,
     id_column: ColumnElement[Any] | Any,
     page: PageRequest,
+    oldest_first: bool = False,
 ) -> Page[RowT]:
-    """Run a select of one entity as a page ordered by `id_column`, newest first.
+    """Run a select of one entity as a page ordered by `id_column`, newest first (or oldest first).
 
     Raises:
         Invalid: the cursor was not made by this server.
 
     """
     direction, anchor = _decode(page.cursor)
+    descending = (direction == _FORWARD) is not oldest_first
     if anchor is not None:
-        query = query.where(id_column < anchor if direction == _FORWARD else id_column > anchor)
-    order = id_column.desc() if direction == _FORWARD else id_column.asc()
+        query = query.where(id_column < anchor if descending else id_column > anchor)
+    order = id_column.desc() if descending else id_column.asc()
     rows = list((await session.scalars(query.order_by(order).limit(page.limit + 1))).all())
     more = len(rows) > page.limit
     rows = rows[: page.limit]

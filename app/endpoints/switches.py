@@ -1,0 +1,73 @@
+"""Enable, disable, pause, resume: whether an endpoint gets new events, and whether what waits is sent.
+
+Disabled: nothing new for it, and what waits stays pending. Paused: events keep collecting, and wait.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from app.access import audit
+from app.core import ids
+from app.endpoints.changes import (
+    DISABLED_BY_A_PERSON,
+    forget_retries,
+    lock_endpoint,
+    make_visible_to_workers,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from app.core.context import Caller
+    from app.models import Endpoint
+
+
+async def set_enabled(session: AsyncSession, caller: Caller, reference: str, *, enabled: bool) -> Endpoint:
+    """Enable or disable an endpoint. Safe to repeat: a second time nothing changes.
+
+    Raises:
+        NotFound: there is no such endpoint.
+
+    """
+    endpoint = await lock_endpoint(session, caller, reference)
+    if endpoint.enabled is enabled:
+        return endpoint
+    endpoint.enabled = enabled
+    endpoint.disabled_reason = None if enabled else DISABLED_BY_A_PERSON
+    await _switch(
+        session, caller, endpoint, on=enabled, action="enabled" if enabled else "disabled", routing=True
+    )
+    return endpoint
+
+
+async def set_paused(session: AsyncSession, caller: Caller, reference: str, *, paused: bool) -> Endpoint:
+    """Pause or resume an endpoint. Safe to repeat: a second time nothing changes.
+
+    Raises:
+        NotFound: there is no such endpoint.
+
+    """
+    endpoint = await lock_endpoint(session, caller, reference)
+    if endpoint.paused is paused:
+        return endpoint
+    endpoint.paused = paused
+    await _switch(
+        session, caller, endpoint, on=not paused, action="paused" if paused else "resumed", routing=False
+    )
+    return endpoint
+
+
+async def _switch(
+    session: AsyncSession, caller: Caller, endpoint: Endpoint, *, on: bool, action: str, routing: bool
+) -> None:
+    if not on:
+        await forget_retries(session, endpoint)
+    await make_visible_to_workers(session, endpoint, routing=routing)
+    await audit.record(
+        session,
+        caller,
+        action=f"endpoint.{action}",
+        object_kind="endpoint",
+        object_id=ids.to_text(ids.ENDPOINT, endpoint.id),
+    )

@@ -1,0 +1,90 @@
+"""Test deliveries: one event to one endpoint, one attempt, outside feed, statistics and health.
+
+A test ignores that the endpoint is disabled or paused and that its circuit is open: it is how a person finds out
+whether the receiver works.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from app.core import ids
+from app.core.errors import Invalid
+from app.endpoints.patterns import event_type_fault
+from app.endpoints.queries import require_endpoint
+from app.models import Delivery, Event, QueuedDelivery
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from app.core.clock import DatabaseClock
+    from app.core.context import Caller
+
+DEFAULT_TYPE = "bellwire.test"
+GREETING = {"message": "This is a test from Bellwire."}
+# A person waits for the answer; an hour later nobody wants it sent.
+MAX_AGE_SECONDS = 900
+TRIGGER_TEST = 3
+# Before everything else, also in a lane that is closed or held (see the claim).
+RANK_FORCED = -1
+
+
+async def send_test(
+    session: AsyncSession,
+    caller: Caller,
+    reference: str,
+    *,
+    clock: DatabaseClock,
+    event_type: str | None,
+    data: Any,
+) -> Delivery:
+    """Queue a test delivery and return it; the caller wakes the workers after the commit.
+
+    Raises:
+        Invalid: the event type is not a legal name.
+        NotFound: there is no such endpoint.
+
+    """
+    event_type = event_type or DEFAULT_TYPE
+    fault = event_type_fault(event_type)
+    if fault is not None:
+        raise Invalid.at("/type", fault)
+    endpoint = await require_endpoint(session, caller, reference)
+    now, unix_ms = clock.now(), clock.unix_ms()
+    event = Event(
+        id=ids.uuid7(unix_ms),
+        workspace_id=endpoint.workspace_id,
+        application_id=endpoint.application_id,
+        type=event_type,
+        data=orjson.dumps(data),
+        occurred_at=now,
+        created_at=now,
+        deliveries=1,
+        test=True,
+    )
+    whose = {
+        "workspace_id": endpoint.workspace_id,
+        "application_id": endpoint.application_id,
+        "endpoint_id": endpoint.id,
+        "event_id": event.id,
+    }
+    deadline = now + timedelta(seconds=MAX_AGE_SECONDS)
+    delivery = Delivery(
+        id=ids.uuid7(unix_ms), event_type=event_type, test=True, created_at=now, deadline_at=deadline, **whose
+    )
+    queued = QueuedDelivery(
+        id=delivery.id,
+        rank=RANK_FORCED,
+        trigger=TRIGGER_TEST,
+        forced=True,
+        due_at=now,
+        deadline_at=deadline,
+        **whose,
+    )
+    session.add_all([event, delivery, queued])
+    await session.flush()
+    await session.refresh(delivery)
+    return delivery
