@@ -16,7 +16,10 @@ from bench.report import RESULTS, show, write_json
 from bench.rig import console
 from bench.scenarios import QUICK, SCENARIOS, Result, Size
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
+
+@app.command()
 def main(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="SCENARIO...", help=", ".join(SCENARIOS))
@@ -47,4 +50,4 @@ async def _measure(names: list[str], *, size: Size) -> list[Result]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app()

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 END_SECONDS = 5.0
+LINE_BYTES = 64 * 1024 * 1024  # A batch of 1,000 events is half a megabyte.
 
 
 class PeerFailed(RuntimeError):
@@ -38,7 +39,7 @@ class Peer:
     async def __aenter__(self) -> Self:
         """Start it and read its first line."""
         self._process = await asyncio.create_subprocess_exec(
-            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+            *self._command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=LINE_BYTES
         )
         self.hello = await self._answer()
         return self
@@ -82,7 +83,7 @@ async def serve_commands(
 ) -> None:
     """The process's side: say hello, then answer each command with what `obey` (sync or async) returns."""
     loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader()
+    reader = asyncio.StreamReader(limit=LINE_BYTES)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     _write(hello)
     while line := await reader.readline():

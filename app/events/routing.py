@@ -6,6 +6,7 @@ matched against an older one, so a cache is never wrong, only now and then too o
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -109,6 +110,7 @@ class RoutingCache:
         self._engine = engine
         self._max_age_seconds = max_age_seconds
         self._tables: OrderedDict[tuple[UUID, str], RoutingTable] = OrderedDict()
+        self._reading: dict[tuple[UUID, str], asyncio.Task[RoutingTable | None]] = {}
 
     async def get(self, workspace_id: UUID, application: str) -> RoutingTable | None:
         """Return the cached table, or read it; None: there is no such application."""
@@ -119,7 +121,21 @@ class RoutingCache:
         return table
 
     async def refresh(self, workspace_id: UUID, application: str) -> RoutingTable | None:
-        """Read the table anew, after the accept statement has called it stale."""
+        """Read the table anew, after the accept statement has called it stale.
+
+        Events of one batch miss it all at once: they share one reading. One that began before the change may
+        still be stale; the next refresh is then a new one.
+        """
+        key = (workspace_id, application)
+        reading = self._reading.get(key)
+        if reading is None:
+            reading = asyncio.get_running_loop().create_task(self._read(workspace_id, application))
+            self._reading[key] = reading
+            reading.add_done_callback(lambda _: self._reading.pop(key, None))
+        # A client that goes away must not end the reading for the others.
+        return await asyncio.shield(reading)
+
+    async def _read(self, workspace_id: UUID, application: str) -> RoutingTable | None:
         table = await _load(self._engine, workspace_id, application, max_age_seconds=self._max_age_seconds)
         key = (workspace_id, application)
         if table is None:
