@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import structlog
 import uvicorn
 import uvloop
 
@@ -32,6 +33,8 @@ BACKLOG = 2_048
 # A publish may wait for a flush (10 s); the feed holds requests for 30 s and is told to let go earlier.
 STOP_SECONDS = 35
 
+_log = structlog.get_logger(__name__)
+
 
 def serve_api(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then finish the requests under way.
@@ -45,7 +48,7 @@ def serve_api(settings: Settings) -> None:
     listener = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
     application = _Startup(create_app(settings))
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             application,
             interface="asgi3",
@@ -101,6 +104,16 @@ def listen(host: str, port: int) -> socket.socket:
         raise _cannot_listen(host, port, error) from None
     listener.setblocking(False)
     return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but that it says where it listens also for a socket that was handed to it."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        for listener in sockets or []:
+            host, port = listener.getsockname()[:2]
+            _log.info("api.listening", host=host, port=port)
 
 
 class _Startup:
