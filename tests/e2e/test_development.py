@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -18,6 +19,7 @@ from app.embedded.processes import processes_in_folder, processes_with_environme
 from tests.integration.embedded.started import PROJECT, Started
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
@@ -42,8 +44,9 @@ class History:
     left_at_end: list[int]
 
 
-def start(folder: Path, *, ports: tuple[int, int], run: str) -> Started:
-    """Start `bellwire dev` and wait until it says that it is ready."""
+@contextlib.contextmanager
+def running(folder: Path, *, ports: tuple[int, int], name: str) -> Iterator[Started]:
+    """Start `bellwire dev`, wait until it says that it is ready; in the end kill it if it still runs."""
     outside = ("BELLWIRE_", "PYTHONDONTWRITEBYTECODE")
     environment = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
     environment |= {
@@ -52,20 +55,19 @@ def start(folder: Path, *, ports: tuple[int, int], run: str) -> Started:
         "BELLWIRE_DEMO_PORT": str(ports[1]),
         "PYTHONPATH": str(PROJECT),
     }
-    written = folder / f"{run}.txt"
+    written = folder / f"{name}.txt"
     started = Started.start("-m", "app.cli", "dev", written=written, cwd=folder, env=environment)
     try:
         started.wait_for(READY)
-    except BaseException:
+        yield started
+    finally:
         started.process.kill()
         started.process.wait()
-        raise
-    return started
 
 
 def run_printed_curl(output: str) -> dict[str, Any]:
     """Send what the printed curl would send, as a shell would read it; return the event."""
-    (text,) = re.findall(r"^curl .*(?:\\\n.*)+", output, re.MULTILINE)
+    (text,) = re.findall(r"^curl (?:.*\\\n)*.*", output, re.MULTILINE)
     words = shlex.split(text.replace("\\\n", " "))
     assert words[:3] == ["curl", "-X", "POST"]
     url, options = words[3], words[4:]
@@ -98,35 +100,26 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     folder = tmp_path_factory.mktemp("newcomer")
     ports = (choose_port(), choose_port())
 
-    run = start(folder, ports=ports, run="first")
-    try:
-        published = run_printed_curl(run.output)
-        run.wait_for("✓ verified")
-        os.killpg(run.process.pid, signal.SIGINT)  # What a terminal does.
-        first, first_exit = run, run.wait()
-    finally:
-        run.process.kill()
+    with running(folder, ports=ports, name="first") as first:
+        published = run_printed_curl(first.output)
+        first.wait_for("✓ verified")
+        os.killpg(first.process.pid, signal.SIGINT)  # What a terminal does.
+        first_exit = first.wait()
     left_after_ctrl_c = left_over(folder)
 
-    run = start(folder, ports=ports, run="second")
-    try:
-        events_at_second = [event["id"] for event in listed(run.output, "events")]
-        endpoints_at_second = [endpoint["url"] for endpoint in listed(run.output, "endpoints")]
-        accepted_before_kill = run_printed_curl(run.output)["id"]
-    finally:
-        run.process.kill()
-    second, _ = run, run.wait()
+    with running(folder, ports=ports, name="second") as second:
+        events_at_second = [event["id"] for event in listed(second.output, "events")]
+        endpoints_at_second = [endpoint["url"] for endpoint in listed(second.output, "endpoints")]
+        accepted_before_kill = run_printed_curl(second.output)["id"]
 
-    run = start(folder, ports=ports, run="third")
-    try:
+    with running(folder, ports=ports, name="third") as third:
         # It may have been delivered before the kill; what counts is that it was delivered.
         if accepted_before_kill not in second.output:
-            run.wait_for(accepted_before_kill)
-        events_at_third = [event["id"] for event in listed(run.output, "events")]
-        run.send(signal.SIGTERM)
-        run.wait()
-    finally:
-        run.process.kill()
+            third.wait_for(accepted_before_kill)
+        events_at_third = [event["id"] for event in listed(third.output, "events")]
+        third.send(signal.SIGTERM)
+        third.wait()
+
     return History(
         first=first.output,
         first_exit=first_exit,
@@ -136,7 +129,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
         events_at_second=events_at_second,
         endpoints_at_second=endpoints_at_second,
         accepted_before_kill=accepted_before_kill,
-        third=run.output,
+        third=third.output,
         events_at_third=events_at_third,
         left_at_end=left_over(folder),
     )

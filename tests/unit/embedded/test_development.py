@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from app.embedded.supervisor import Plan
 
+ANYWHERE = "0.0.0.0"  # noqa: S104 - nothing listens in these tests
 ADDRESSES = Addresses(database_url="postgresql+psycopg://here", broker_url="redis://here")
 
 
@@ -112,7 +113,7 @@ def test_services_of_ones_own_are_used(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("host", "asked"),
-    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]")],  # noqa: S104 - where it listens, not here
+    [("127.0.0.1", "127.0.0.1"), (ANYWHERE, "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]")],
 )
 def test_readiness_is_asked_where_the_api_can_be_reached(host: str, asked: str, folder: Path) -> None:
     """An API that listens everywhere is asked on this machine."""
