@@ -94,7 +94,7 @@ class Recorded(msgspec.Struct, frozen=True):
     stale: int
 
 
-# `lo` and `hi` bound the ids, so that only the partitions of these days are touched.
+# The joins on ids are nested loops over `own`: each look-up goes to the one partition that its id names.
 RECORD = text(
     """
 WITH r AS MATERIALIZED (
@@ -161,7 +161,6 @@ WITH r AS MATERIALIZED (
     last_error_message = CASE WHEN o.attempt_id IS NULL THEN d.last_error_message ELSE o.error_message END,
     completed_at = CASE WHEN o.settle = 'retry' THEN NULL ELSE now() END
   FROM own o WHERE d.id = o.id AND o.settle <> 'released'
-    AND d.id >= CAST(:lo AS uuid) AND d.id <= CAST(:hi AS uuid)
 ), sums AS (
   SELECT o.endpoint_id, count(*)::int AS freed,
     max(o.ord) FILTER (WHERE o.outcome = 'succeeded' AND coalesce(o.counts, true)) AS last_success,
@@ -202,11 +201,10 @@ async def record(connection: AsyncConnection, finished: Sequence[Finished]) -> R
     On an autocommit connection the return means: committed. After an error nothing of it is there, and
     the same results may be recorded again.
     """
-    delivery_ids = [item.id for item in finished]
     row = (
         await connection.execute(
             RECORD,
-            {"results": encode(finished), "lo": min(delivery_ids), "hi": max(delivery_ids)},
+            {"results": encode(finished)},
         )
     ).one()
     return Recorded(settled=row[0], stale=row[1])

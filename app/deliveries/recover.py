@@ -51,12 +51,12 @@ WITH input AS MATERIALIZED (
     l.attempt_count + 1, (ARRAY['scheduled', 'manual', 'replay', 'test'])[l.trigger + 1], l.trigger = 3, 'unknown',
     coalesce(l.leased_at, now()), e.url, 'worker_lost', :message, l.leased_by
   FROM lost l JOIN endpoints e ON e.id = l.endpoint_id
-  JOIN deliveries d ON d.id = l.id AND d.id >= CAST(:lo AS uuid) AND d.id <= CAST(:hi AS uuid)
+  JOIN deliveries d ON d.id = l.id
 ), told AS (
   UPDATE deliveries d SET state = l.verdict, attempt_count = l.attempt_count + 1, last_status = NULL,
     last_error_class = 'worker_lost', last_error_message = :message,
     completed_at = CASE WHEN l.verdict = 'pending' THEN NULL ELSE now() END
-  FROM lost l WHERE d.id = l.id AND d.id >= CAST(:lo AS uuid) AND d.id <= CAST(:hi AS uuid)
+  FROM lost l WHERE d.id = l.id
 ), gone AS (
   DELETE FROM delivery_queue q USING lost l WHERE q.id = l.id AND l.verdict <> 'pending'
 ), again AS (
@@ -74,14 +74,12 @@ EXPIRE = text(
 WITH late AS MATERIALIZED (
   SELECT id FROM delivery_queue WHERE deadline_at <= now() AND state <> 1
   ORDER BY deadline_at LIMIT :most FOR UPDATE SKIP LOCKED
-), bounds AS (
-  SELECT (SELECT id FROM late ORDER BY id LIMIT 1) AS lo, (SELECT id FROM late ORDER BY id DESC LIMIT 1) AS hi
 ), gone AS (
   DELETE FROM delivery_queue q USING late WHERE q.id = late.id
 ), told AS (
   UPDATE deliveries d SET state = 'dead', completed_at = now(), last_error_class = 'expired',
     last_error_message = :message
-  FROM late WHERE d.id = late.id AND d.id >= (SELECT lo FROM bounds) AND d.id <= (SELECT hi FROM bounds)
+  FROM late WHERE d.id = late.id
 )
 SELECT count(*) FROM late
 """
@@ -152,8 +150,6 @@ async def sweep_lost_leases(connection: AsyncConnection, *, unix_ms: int, most: 
                 SWEEP,
                 {
                     "lost": orjson.dumps(lost).decode(),
-                    "lo": min(found),
-                    "hi": max(found),
                     "most_alone": MAX_LOSSES_ALONE,
                     "message": explain(ErrorClass.WORKER_LOST)[0],
                 },
