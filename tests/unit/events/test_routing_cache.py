@@ -26,7 +26,7 @@ class Loader:
         self.may_go_on = asyncio.Event()
 
     async def __call__(
-        self, engine: AsyncEngine, workspace_id: UUID, application: str, *, max_age_seconds: int
+        self, _engine: AsyncEngine, workspace_id: UUID, application: str, **_: object
     ) -> RoutingTable:
         self.readings += 1
         version = self.readings
