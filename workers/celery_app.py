@@ -35,8 +35,8 @@ def resident() -> Resident | None:
 @signals.setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     configure(settings, process="worker")
-    # Two lines for each wake-up, which says nothing itself.
-    for name in ("celery.worker.strategy", "celery.app.trace"):
+    # Three lines for each wake-up, which says nothing itself.
+    for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
