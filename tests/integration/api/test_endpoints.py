@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import bellwire
 import psycopg
 import pytest
+
+import bellwire
 
 if TYPE_CHECKING:
     import httpx2
