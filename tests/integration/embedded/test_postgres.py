@@ -161,7 +161,6 @@ def test_adopts_a_server_whose_owner_was_killed(folder: Path, start_python: Call
     assert running_process(pid) is None
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can tell a child that its parent died")
 def test_stops_when_its_owner_is_killed(folder: Path, start_python: Callable[..., Started]) -> None:
     """With its owner gone, the server shuts down cleanly by itself, as root and as a user."""
     owner = start_python("-c", START_AND_STAY, str(folder), "dies")
