@@ -97,6 +97,21 @@ class IssuedKeyAnswer(ApiKeyAnswer):
 class RolledKeyAnswer(IssuedKeyAnswer):
     """The key that takes over, and when the old one ends."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    **_KEY_SHOWN,
+                    "key": "bw_5f2b9c0d1e3a4b6c_...",
+                    "replaces": {
+                        "id": "key_01kb2m9w4e8f3tq6v7xz1y5n0q",
+                        "expires_at": "2026-02-01T12:00:00.123456Z",
+                    },
+                }
+            ]
+        }
+    )
+
     replaces: ReplacedKey
 
     @classmethod

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import orjson
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
@@ -76,9 +77,45 @@ def describe(app: FastAPI) -> dict[str, Any]:
             # Handlers have names of their own, all over the API: they are what generated clients call.
             operation["operationId"] = route.name
             operation["tags"] = [str(name)[:1].upper() + str(name)[1:] for name in route.tags]
-            guard = getattr(route, "guard", None) or guard_of(route.dependant)
+            guard = getattr(route, "guard", None)
+            if guard is not None:
+                # Such a route reads its request by itself: its handler's parameters are not the caller's.
+                operation.pop("parameters", None)
+                _hoist_definitions(operation, schemas)
+            guard = guard or guard_of(route.dependant)
             _complete(operation, path=path, method=method, guard=guard)
+    for schema in schemas.values():
+        for example in schema.get("examples", ()):
+            _restore_nulls(example, schema, schemas)
     return document
+
+
+def _restore_nulls(example: Any, schema: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Put back into an example the nulls that FastAPI leaves out of every document it makes."""
+    if "$ref" in schema:
+        schema = schemas[schema["$ref"].rpartition("/")[2]]
+    for choice in schema.get("anyOf", ()):
+        if choice.get("type") != "null":
+            _restore_nulls(example, choice, schemas)
+    if isinstance(example, list):
+        for item in example:
+            _restore_nulls(item, schema.get("items", {}), schemas)
+    if not isinstance(example, dict):
+        return
+    for name, field in schema.get("properties", {}).items():
+        if name in example:
+            _restore_nulls(example[name], field, schemas)
+        elif name in schema.get("required", ()) and {"type": "null"} in field.get("anyOf", ()):
+            example[name] = None
+
+
+def _hoist_definitions(operation: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Make a body's schema, which a route brought along whole, one of the document's schemas."""
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        body = orjson.loads(orjson.dumps(media["schema"]).replace(b'"#/$defs/', b'"#/components/schemas/'))
+        schemas |= body.pop("$defs", {})
+        schemas[body["title"]] = body
+        media["schema"] = {"$ref": f"#/components/schemas/{body['title']}"}
 
 
 def _complete(operation: dict[str, Any], *, path: str, method: str, guard: object) -> None:

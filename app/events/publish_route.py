@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.responses import Response
 
 from app.api import idempotency
-from app.api.auth import bearer_of, caller_of, runtime_of
+from app.api.auth import RequireRole, bearer_of, caller_of, runtime_of
 from app.api.problems import as_problem
 from app.api.routing import rate_key_of, require_json_type
 from app.core import db
@@ -31,6 +31,9 @@ MAY_PUBLISH = frozenset({Role.PUBLISHER, Role.ADMIN})
 
 class PublishRoute(APIRoute):
     """A route whose handler takes the request and the caller, and returns the whole response."""
+
+    # For the description only: the key is looked up in memory, see `_admit`.
+    guard = RequireRole(*MAY_PUBLISH)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return what Starlette calls."""

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, JsonValue
 
 from app.api.schemas import Answer, Problem, Timestamp
 from app.core import ids
 from app.events.envelope import EVENT_TYPE_PATTERN, MAX_BATCH_EVENTS, UID_PATTERN
 
+_EXAMPLE: dict[str, JsonValue] = {"type": "order.placed", "data": {"id": "ord_1042", "total": 99.5}}
+
 
 class EventIn(Answer):
     """What is published. Read by `app/events/envelope.py`; this is its description."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     type: str = Field(pattern=EVENT_TYPE_PATTERN, max_length=128, examples=["order.placed"])
     data: Any = Field(
@@ -35,6 +39,8 @@ class EventIn(Answer):
 
 class BatchIn(Answer):
     """Up to 1,000 events; one bad one does not sink the others."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"events": [_EXAMPLE]}]})
 
     events: list[EventIn] = Field(min_length=1, max_length=MAX_BATCH_EVENTS)
 

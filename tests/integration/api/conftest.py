@@ -13,7 +13,8 @@ from app.core.settings import Settings
 from app.main import create_app
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
 
     from fastapi import FastAPI
 
@@ -127,5 +128,12 @@ def headers(key: str) -> dict[str, str]:
 
 
 @pytest.fixture(name="headers")
-def _headers() -> Iterator[Any]:
-    return headers  # type: ignore[return-value]
+def _headers() -> Callable[[str], dict[str, str]]:
+    """Makes the headers that carry a key."""
+    return headers
+
+
+@pytest.fixture(name="open_client")
+def _open_client() -> Callable[[FastAPI], AbstractAsyncContextManager[httpx2.AsyncClient]]:
+    """Opens a client of an application."""
+    return open_client
