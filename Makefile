@@ -33,3 +33,35 @@ lock: $(STAMP) ## Resolve the dependencies again and write the lock files
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-package bellwire --python-version 3.11 --extra embedded -o requirements.lock pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-package bellwire --python-version 3.11 --extra embedded --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
 	printf "uv\nsetuptools\nwheel\n" | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-emit-find-links --python-version 3.11 -o requirements-uv.lock -
+
+# Tests start processes, servers and databases of their own; nothing has to run beforehand.
+WORKERS ?= 2
+TESTS ?=
+
+.PHONY: test
+test: $(STAMP) lint types ## Check the code, then run every test
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not faults and not e2e" $(TESTS)
+	$(BIN)/pytest -m "faults or e2e" $(TESTS)
+
+.PHONY: lint
+lint: $(STAMP) ## Style and the direction of imports
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/lint-imports --no-cache | tail -n 1
+
+.PHONY: types
+types: $(STAMP) ## Check the types
+	$(BIN)/mypy
+
+.PHONY: fix
+fix: $(STAMP) ## Correct style where a tool can
+	$(BIN)/ruff check --fix --quiet .
+	$(BIN)/ruff format --quiet .
+
+.PHONY: bench
+bench: $(STAMP) ## Measure: publishing, latency, drain; a table, and JSON in bench/results
+	$(BIN)/python -m bench $(SCENARIOS)
+
+.PHONY: migrate
+migrate: $(STAMP) ## Bring the schema of BELLWIRE_DATABASE_URL up to date
+	$(BIN)/bellwire migrate

@@ -10,7 +10,6 @@ import asyncio
 import threading
 import time
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import structlog
 import uvloop
@@ -33,6 +32,7 @@ from workers.upkeep import run_upkeep
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
+    from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -15,8 +16,6 @@ from workers.outcome import Outcome, classify_error, classify_exchange
 from workers.transport import ConnectionInfo, EngineFault, SendError, Timings
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from app.core.clock import DatabaseClock
     from app.deliveries.claim import Claimed
     from workers.endpoint_settings import EndpointSettings

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from app.models import Role
+    from app.core.roles import Role
 
 
 @dataclass(frozen=True, slots=True)

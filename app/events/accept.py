@@ -7,6 +7,7 @@ since; the caller then matches again. See docs/decisions/0006.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -16,14 +17,12 @@ import orjson
 from sqlalchemy import text
 
 from app.core import ids
+from app.events.envelope import CheckedEvent
+from app.events.routing import Route
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-    from app.events.envelope import CheckedEvent
-    from app.events.routing import Route
 
 RANK_HIGH, RANK_NORMAL = 0, 1
 

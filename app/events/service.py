@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from app.events.matching import EventMatcher
     from app.models import Event
 
+_NO_KEY = (UUID(int=0), "")
+
 
 async def require_event(session: AsyncSession, caller: Caller, text: str) -> Event:
     """Return the caller's event.
@@ -72,54 +74,79 @@ async def publish_in_transaction(
     The slower way, for requests with an `Idempotency-Key`: their answer is kept in the same transaction.
     What is already an error stays one.
     """
-    results: list[Published | RequestError | None] = [
-        item if isinstance(item, RequestError) else None for item in events
-    ]
-    firsts: dict[tuple[UUID, str], Submission] = {}
-    refresh = False
-    for _ in range(MAX_MATCH_TRIES):
+    results: dict[int, Published | RequestError] = {
+        n: item for n, item in enumerate(events) if isinstance(item, RequestError)
+    }
+    for tries in range(MAX_MATCH_TRIES):
+        open_ones = [
+            (n, item)
+            for n, item in enumerate(events)
+            if n not in results and not isinstance(item, RequestError)
+        ]
+        if not open_ones:
+            break
         batch: list[tuple[int, Submission]] = []
-        followers: list[tuple[int, Submission]] = []
-        for n, item in enumerate(events):
-            if results[n] is not None or isinstance(item, RequestError):
-                continue
+        for n, item in open_ones:
             try:
-                submission = await _match(item, caller, runtime=runtime, matcher=matcher, refresh=refresh)
+                submission = await _match(item, caller, runtime=runtime, matcher=matcher, refresh=tries > 0)
             except RequestError as error:
                 results[n] = error
                 continue
             submission.traceparent = traceparent
-            key = (submission.application_id, item.uid) if item.uid is not None else None
-            if key is not None and firsts.setdefault(key, submission) is not submission:
-                followers.append((n, submission))
-            else:
-                batch.append((n, submission))
-        if not batch and not followers:
-            break
-        verdicts = await _accept(session, [submission for _, submission in batch], runtime=runtime)
-        stored = await _stored_before(
-            session, [s for (_, s), v in zip(batch, verdicts, strict=True) if v is Verdict.DUPLICATE]
-        )
-        for (n, submission), verdict in zip(batch, verdicts, strict=True):
-            if verdict is Verdict.STALE:
-                firsts = {key: s for key, s in firsts.items() if s is not submission}
-                continue
-            first = stored.get((submission.application_id, submission.event.uid or ""))
-            results[n] = _outcome(submission, verdict, first=first)
-        for n, submission in followers:
-            key = (submission.application_id, submission.event.uid or "")
-            leader = firsts.get(key)
-            if leader is not None and leader.id is not None:
-                results[n] = _outcome(
-                    submission,
-                    Verdict.DUPLICATE,
-                    first=stored.get(key) or (leader.id, leader.event.content_hash),
-                )
-        refresh = True
+            batch.append((n, submission))
+        results |= await _store(session, batch, runtime=runtime)
     busy = TooBusy(
         "The application's subscriptions are changing too fast. Send the request again in a second."
     )
-    return [result if result is not None else busy for result in results]
+    return [results.get(n, busy) for n in range(len(events))]
+
+
+async def _store(
+    session: AsyncSession, batch: list[tuple[int, Submission]], *, runtime: Runtime
+) -> dict[int, Published | RequestError]:
+    """Write what is first of its uid, and answer that and its repeats; what was matched too early is left out."""
+    leaders: dict[tuple[UUID, str], Submission] = {}
+    writers: list[tuple[int, Submission]] = []
+    repeats: list[tuple[int, Submission]] = []
+    for n, submission in batch:
+        key = _key(submission)
+        first_here = key is None or leaders.setdefault(key, submission) is submission
+        (writers if first_here else repeats).append((n, submission))
+    settings = runtime.settings
+    verdicts = (
+        await accept(
+            session,
+            [submission for _, submission in writers],
+            inline=settings.ingest_max_deliveries_inline,
+            keep_days=settings.retention_days,
+        )
+        if writers
+        else []
+    )
+    judged = [(n, submission, verdict) for (n, submission), verdict in zip(writers, verdicts, strict=True)]
+    taken = [key for _, s, verdict in judged if verdict is Verdict.DUPLICATE and (key := _key(s)) is not None]
+    firsts = await first_of_uids(session, taken) if taken else {}
+    for _, submission, verdict in judged:
+        key = _key(submission)
+        if key is not None and verdict is Verdict.ACCEPTED and submission.id is not None:
+            firsts[key] = (submission.id, submission.event.content_hash)
+    answers = {
+        n: _outcome(submission, verdict, first=firsts.get(_key(submission) or _NO_KEY))
+        for n, submission, verdict in judged
+        if verdict is not Verdict.STALE
+    }
+    # A repeat of an event whose leader was refused is tried again for itself.
+    answers |= {
+        n: _outcome(submission, Verdict.DUPLICATE, first=firsts[key])
+        for n, submission in repeats
+        if (key := _key(submission)) in firsts and key is not None
+    }
+    return answers
+
+
+def _key(submission: Submission) -> tuple[UUID, str] | None:
+    uid = submission.event.uid
+    return (submission.application_id, uid) if uid is not None else None
 
 
 async def _match(
@@ -139,22 +166,6 @@ async def _match(
     )
     submission.assign_id(runtime.clock.unix_ms())
     return submission
-
-
-async def _accept(session: AsyncSession, batch: list[Submission], *, runtime: Runtime) -> list[Verdict]:
-    if not batch:
-        return []
-    settings = runtime.settings
-    return await accept(
-        session, batch, inline=settings.ingest_max_deliveries_inline, keep_days=settings.retention_days
-    )
-
-
-async def _stored_before(
-    session: AsyncSession, duplicates: list[Submission]
-) -> dict[tuple[UUID, str], tuple[UUID, bytes]]:
-    keys = [(s.application_id, s.event.uid) for s in duplicates if s.event.uid is not None]
-    return await first_of_uids(session, keys) if keys else {}
 
 
 def _outcome(

@@ -1,6 +1,7 @@
 """The tables, one noun a file. Import from here."""
 
-from app.models.access import ApiKey, AuditEntry, IdempotencyKey, Role, Workspace
+from app.core.roles import Role
+from app.models.access import ApiKey, AuditEntry, IdempotencyKey, Workspace
 from app.models.attempt import Attempt
 from app.models.base import Base
 from app.models.catalogue import (

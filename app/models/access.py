@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -11,15 +10,6 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base
-
-
-class Role(StrEnum):
-    """What an API key may do, from most to least (settled.md, answer 18)."""
-
-    ADMIN = "admin"
-    OPERATOR = "operator"
-    PUBLISHER = "publisher"
-    VIEWER = "viewer"
 
 
 class Workspace(Base):
