@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.outcome import CommandError, Refused, Unusable
-from app.cli.output import AsJson, Column, hint, print_fields, print_json, print_table, wants_json
+from app.cli.output import AsJson, Column, hint, print_fields, print_json, print_table, shown_time, wants_json
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -35,11 +35,12 @@ _COLUMNS = (
     Column("id", "id", keep_whole=True),
     Column("name", "name"),
     Column("role", "role", keep_whole=True),
-    Column("application", "application"),
-    Column("created", "created_at"),
-    Column("expires", "expires_at"),
-    Column("last used", "last_used_at"),
+    Column("last used (UTC)", "last_used_at", keep_whole=True),
+    Column("expires (UTC)", "expires_at", keep_whole=True, min_terminal=100),
+    Column("created (UTC)", "created_at", keep_whole=True, min_terminal=120),
+    Column("application", "application", keep_whole=True, min_terminal=150),
 )
+_TIMES = ("created_at", "expires_at", "last_used_at")
 _DURATION = re.compile(r"([1-9][0-9]{0,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
@@ -105,7 +106,8 @@ def list_keys(*, workspace: WorkspaceId = None, as_json: AsJson = False) -> None
     if wants_json(as_json):
         print_json({"data": keys})
         return
-    print_table(keys, _COLUMNS, empty="There are no keys. Make one with `bellwire keys create`.")
+    rows = [{**key, **{name: shown_time(key[name]) for name in _TIMES}} for key in keys]
+    print_table(rows, _COLUMNS, empty="There are no keys. Make one with `bellwire keys create`.")
 
 
 @group.command("revoke")

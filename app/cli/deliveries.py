@@ -9,7 +9,17 @@ import typer
 
 from app.cli.events import ApiUrl
 from app.cli.outcome import CommandError, ExitCode
-from app.cli.output import AsJson, Column, hint, print_fields, print_json, print_table, value_at, wants_json
+from app.cli.output import (
+    AsJson,
+    Column,
+    hint,
+    print_fields,
+    print_json,
+    print_table,
+    shown_time,
+    value_at,
+    wants_json,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,18 +30,18 @@ _LIST = (
     Column("id", "id", keep_whole=True),
     Column("state", "state", keep_whole=True),
     Column("type", "event.type"),
-    Column("endpoint", "endpoint.url"),
+    Column("endpoint", "endpoint.url", min_terminal=100),
     Column("tries", "attempt_count", keep_whole=True),
-    Column("last", "last", keep_whole=False),
-    Column("next attempt", "next"),
+    Column("last", "last"),
+    Column("next (UTC)", "next", min_terminal=120),
 )
 _ATTEMPTS = (
     Column("#", "number", keep_whole=True),
     Column("outcome", "outcome", keep_whole=True),
-    Column("started", "started_at"),
+    Column("started (UTC)", "started", keep_whole=True),
     Column("ms", "duration_ms", keep_whole=True),
     Column("status", "response.status", keep_whole=True),
-    Column("what happened", "what"),
+    Column("what happened", "what", wrap=True),
 )
 
 
@@ -113,14 +123,17 @@ def show(*, delivery_id: DeliveryId, url: ApiUrl = None, as_json: AsJson = False
             ("state", delivery.get("state")),
             ("event", f"{value_at(delivery, 'event.id')} ({value_at(delivery, 'event.type')})"),
             ("endpoint", f"{value_at(delivery, 'endpoint.id')} {value_at(delivery, 'endpoint.url')}"),
-            ("created", delivery.get("created_at")),
-            ("completed", delivery.get("completed_at")),
+            ("created", shown_time(delivery.get("created_at"))),
+            ("completed", shown_time(delivery.get("completed_at"))),
             ("next attempt", _next(delivery)),
-            ("deadline", delivery.get("deadline_at")),
+            ("deadline", shown_time(delivery.get("deadline_at"))),
         ]
     )
     print_table(
-        [{**attempt, "what": _what(attempt)} for attempt in attempts],
+        [
+            {**attempt, "what": _what(attempt), "started": shown_time(attempt.get("started_at"))}
+            for attempt in attempts
+        ],
         _ATTEMPTS,
         empty="No attempt has been made yet.",
     )
@@ -172,8 +185,8 @@ def _next(delivery: Mapping[str, Any]) -> Any:
     """Return when it will be sent, or what it waits for."""
     reason = value_at(delivery, "waiting.reason")
     if not reason:
-        return delivery.get("next_attempt_at")
-    until = value_at(delivery, "waiting.until")
+        return shown_time(delivery.get("next_attempt_at"))
+    until = shown_time(value_at(delivery, "waiting.until"))
     return f"{reason} until {until}" if until else reason
 
 

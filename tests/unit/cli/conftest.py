@@ -36,7 +36,7 @@ class RunPiped(Protocol):
 class RunOnTerminal(Protocol):
     """Runs a command on a terminal of its own; returns its exit code and all that it showed."""
 
-    def __call__(self, *arguments: str) -> tuple[int, str]: ...
+    def __call__(self, *arguments: str, columns: int = 200) -> tuple[int, str]: ...
 
 
 @dataclass
@@ -95,14 +95,14 @@ def piped() -> RunPiped:
 def on_terminal() -> RunOnTerminal:
     """Run a command in a process of its own, with a terminal for its streams."""
 
-    def run(*arguments: str) -> tuple[int, str]:
+    def run(*arguments: str, columns: int = 200) -> tuple[int, str]:
         ours, its = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, "-m", "app.cli", *arguments],
             stdin=its,
             stdout=its,
             stderr=its,
-            env={**os.environ, "COLUMNS": "200", "TERM": "xterm"},
+            env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm"},
         )
         os.close(its)
         shown = bytearray()
