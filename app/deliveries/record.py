@@ -16,6 +16,8 @@ import msgspec
 import orjson
 from sqlalchemy import text
 
+from app.deliveries import ranks
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -96,7 +98,7 @@ class Recorded(msgspec.Struct, frozen=True):
 
 # The joins on ids are nested loops over `own`: each look-up goes to the one partition that its id names.
 RECORD = text(
-    """
+    f"""
 WITH r AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(CAST(:results AS jsonb)) AS t(
     ord int, id uuid, token bigint, settle text, delay_seconds float8, hold_seconds float8, blocked boolean,
@@ -139,11 +141,10 @@ WITH r AS MATERIALIZED (
   UPDATE delivery_queue q SET
     -- A FIFO head stays ready and its lane is held, or the next one would overtake it.
     state = CASE WHEN o.settle = 'released' OR l.fifo THEN 0 ELSE 2 END,
-    rank = CASE WHEN l.fifo THEN 0 WHEN o.settle = 'released' THEN q.rank ELSE 2 END,
+    rank = CASE WHEN o.settle = 'released' THEN q.rank WHEN l.fifo THEN {ranks.FIFO} ELSE {ranks.RETRY} END,
     due_at = CASE WHEN o.settle = 'released' THEN q.due_at
                   ELSE now() + o.delay_seconds * interval '1 second' END,
     trigger = CASE WHEN o.settle = 'released' THEN q.trigger ELSE 0 END,
-    forced = CASE WHEN o.settle = 'released' THEN q.forced ELSE false END,
     attempt_count = q.attempt_count + CASE WHEN o.settle = 'retry' THEN 1 ELSE 0 END,
     schedule_step = q.schedule_step
       + CASE WHEN o.settle = 'retry' AND NOT coalesce(o.blocked, false) THEN 1 ELSE 0 END,
@@ -214,11 +215,7 @@ def encode(finished: Sequence[Finished]) -> str:
     """Return the statement's JSON document; what receivers sent travels as base64, never as JSON text."""
     rows: list[dict[str, Any]] = []
     for n, item in enumerate(finished):
-        row: dict[str, Any] = {
-            name: value
-            for name in _FIELDS
-            if (value := getattr(item, name)) is not None and value is not False
-        }
+        row: dict[str, Any] = {name: value for name in _FIELDS if (value := getattr(item, name)) is not None}
         row["ord"] = n
         row["counts"] = item.counts
         for name in ("request_headers", "response_headers", "response_body"):
