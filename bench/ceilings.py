@@ -10,7 +10,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from app.embedded.postgres import find_binaries
+from app.embedded.postgres_binaries import find_binaries
 from bellwire import Webhook
 from bench.rig import DATA_BYTES
 

