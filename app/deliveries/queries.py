@@ -136,9 +136,9 @@ def _place(row: QueuedDelivery, *, head: UUID | None) -> Place:
     return Place(
         state=row.state,
         trigger=row.trigger,
-        forced=row.forced,
+        forced=row.rank < 0,
         due_at=row.due_at,
-        behind_another=head is not None and head != row.id and not row.forced,
+        behind_another=head is not None and head != row.id and row.rank >= 0,
     )
 
 

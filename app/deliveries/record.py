@@ -192,7 +192,7 @@ WITH r AS MATERIALIZED (
   FROM sums s JOIN lane l USING (endpoint_id) WHERE e.endpoint_id = s.endpoint_id
 )
 SELECT (SELECT count(*) FROM own), (SELECT count(*) FROM r) - (SELECT count(*) FROM own)
-"""
+"""  # noqa: S608 - Bellwire's own constants
 )
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import select, text
 from app.access import audit
 from app.core import ids
 from app.core.errors import Conflict, NotFound, TooBusy
-from app.deliveries import queries
+from app.deliveries import queries, ranks
 from app.deliveries.cancel import cancel_pending
 from app.deliveries.state import FINAL, Cause, State, require_move
 from app.deliveries.waiting import LEASED, TRIGGER_TEST
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from app.core.runtime import Runtime
 
 TRIGGER_MANUAL = 1
-# Before everything else of the endpoint, also while it is held (see the claim).
-RANK_FORCED = -1
 # A delivery may change between a look at its queue row and one at its own row; twice in a row is odd.
 _MAX_LOOKS = 3
 
@@ -40,7 +38,7 @@ _MAX_LOOKS = 3
 _DUE_NOW = text("""
 UPDATE delivery_queue q
    SET state = 0, due_at = now(), schedule_step = 0, blocked_count = 0, trigger = :trigger, deadline_at = :deadline,
-       forced = NOT behind.another, rank = CASE WHEN behind.another THEN q.rank ELSE :rank END,
+       rank = CASE WHEN behind.another THEN q.rank ELSE :rank END,
        cancel_requested = false
   FROM (
     SELECT r.fifo AND EXISTS (
@@ -123,7 +121,7 @@ async def retry_delivery(
                 "endpoint": delivery.endpoint_id,
                 "trigger": trigger,
                 "deadline": deadline,
-                "rank": RANK_FORCED,
+                "rank": ranks.FORCED,
             },
         )
     delivery.deadline_at = deadline
@@ -214,9 +212,8 @@ def _reopened(delivery: Delivery, *, trigger: int, now: datetime, deadline: date
         application_id=delivery.application_id,
         endpoint_id=delivery.endpoint_id,
         event_id=delivery.event_id,
-        rank=RANK_FORCED,
+        rank=ranks.FORCED,
         trigger=trigger,
-        forced=True,
         due_at=now,
         deadline_at=deadline,
         attempt_count=delivery.attempt_count,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import func, select, text
 
 from app.applications.queries import bump_routing, lock_application
+from app.deliveries import ranks
 from app.endpoints.queries import no_such_endpoint, require_endpoint
 from app.models import Endpoint
 
@@ -35,15 +36,15 @@ UPDATE endpoint_runtime r
 """)
 
 # What a person asked to be sent at once, before it was asked that nothing be sent. Tests (trigger 3) go all the same.
-_FORGET_RETRIES = text("""
-UPDATE delivery_queue q SET forced = false, rank = CASE WHEN r.fifo THEN 0 ELSE 2 END
+_FORGET_RETRIES = text(f"""
+UPDATE delivery_queue q SET rank = CASE WHEN r.fifo THEN {ranks.FIFO} ELSE {ranks.RETRY} END
   FROM endpoint_runtime r, (
     SELECT id FROM delivery_queue
      WHERE workspace_id = :workspace AND application_id = :application AND endpoint_id = :endpoint
        AND state = 0 AND rank < 0 AND trigger <> 3 ORDER BY id FOR UPDATE
   ) AS asked
  WHERE q.id = asked.id AND r.endpoint_id = :endpoint
-""")
+""")  # noqa: S608 - Bellwire's own constants
 
 
 async def lock_endpoint(session: AsyncSession, caller: Caller, reference: str) -> Endpoint:

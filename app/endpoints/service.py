@@ -13,6 +13,7 @@ from app.applications.queries import bump_routing, lock_application
 from app.applications.service import require_application
 from app.core import ids
 from app.core.errors import Conflict, Invalid, NotFound
+from app.deliveries import ranks
 from app.deliveries.cancel import cancel_pending
 from app.endpoints.changes import (
     DISABLED_BY_A_PERSON,
@@ -53,7 +54,7 @@ _ROUTING = frozenset({"event_types", "filter", "enabled", "ordering", "max_age_s
 
 # An endpoint that becomes FIFO: all that waits gets into one line, in the order in which it was accepted.
 _INTO_LINE = text(
-    "UPDATE delivery_queue q SET state = 0, rank = 0 FROM ("
+    f"UPDATE delivery_queue q SET state = 0, rank = {ranks.FIFO} FROM ("  # noqa: S608 - Bellwire's own constants
     "  SELECT id FROM delivery_queue WHERE endpoint_id = :endpoint AND state <> 1 AND rank >= 0"
     "  ORDER BY id FOR UPDATE"
     ") AS waiting WHERE q.id = waiting.id"

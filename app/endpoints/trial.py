@@ -13,6 +13,7 @@ import orjson
 
 from app.core import ids
 from app.core.errors import Invalid
+from app.deliveries import ranks
 from app.endpoints.patterns import event_type_fault
 from app.endpoints.queries import require_endpoint
 from app.models import Delivery, Event, QueuedDelivery
@@ -28,8 +29,6 @@ GREETING = {"message": "This is a test from Bellwire."}
 # A person waits for the answer; an hour later nobody wants it sent.
 MAX_AGE_SECONDS = 900
 TRIGGER_TEST = 3
-# Before everything else, also in a lane that is closed or held (see the claim).
-RANK_FORCED = -1
 
 
 async def send_test(
@@ -77,9 +76,8 @@ async def send_test(
     )
     queued = QueuedDelivery(
         id=delivery.id,
-        rank=RANK_FORCED,
+        rank=ranks.FORCED,
         trigger=TRIGGER_TEST,
-        forced=True,
         due_at=now,
         deadline_at=deadline,
         **whose,

@@ -17,14 +17,12 @@ import orjson
 from sqlalchemy import text
 
 from app.core import ids
+from app.deliveries import ranks
 from app.events.envelope import CheckedEvent
 from app.events.routing import Route
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-
-
-RANK_HIGH, RANK_NORMAL = 0, 1
 
 
 class Verdict(StrEnum):
@@ -64,7 +62,7 @@ class Submission(msgspec.Struct, kw_only=True):
 
 # One row of `events` is one publish; one of `targets` is one delivery to be written at once.
 ACCEPT = text(
-    """
+    f"""
 WITH input AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS t(
     n int, id uuid, workspace_id uuid, application_id uuid, api_key_id uuid, routing_version bigint,
@@ -101,7 +99,7 @@ WITH input AS MATERIALIZED (
 ), targets AS MATERIALIZED (
   SELECT t.n, t.id, t.endpoint_id, t.fifo, a.workspace_id, a.application_id, a.id AS event_id, a.type,
     a.created_at, a.created_at + t.max_age * interval '1 second' AS deadline_at,
-    CASE WHEN t.fifo THEN 0 ELSE a.priority END AS rank
+    CASE WHEN t.fifo THEN {ranks.FIFO} ELSE a.priority END AS rank
   FROM jsonb_to_recordset(CAST(:targets AS jsonb)) AS t(
     n int, id uuid, endpoint_id uuid, fifo boolean, max_age int)
   JOIN accepted a ON a.n = t.n
@@ -125,7 +123,7 @@ WITH input AS MATERIALIZED (
 )
 SELECT j.n, CASE WHEN j.verdict <> 'ok' THEN j.verdict WHEN a.n IS NULL THEN 'duplicate' ELSE 'accepted' END
 FROM judged j LEFT JOIN accepted a ON a.n = j.n
-"""
+"""  # noqa: S608 - Bellwire's own constants
 )
 
 WHICH_ARE_STORED = text("SELECT id FROM events WHERE id = ANY(CAST(:ids AS uuid[]))")
@@ -204,7 +202,7 @@ def _encode(submissions: Sequence[Submission], *, inline: int, keep_days: int) -
                 "occurred_at": event.occurred_at,
                 "correlation_id": event.correlation_id,
                 "metadata": event.metadata,
-                "priority": RANK_HIGH if event.high else RANK_NORMAL,
+                "priority": ranks.HIGH if event.high else ranks.NORMAL,
                 "traceparent": item.traceparent,
                 "matched": len(item.routes),
                 "fanout": later or None,

@@ -53,8 +53,7 @@ class Delivery(Base):
 class QueuedDelivery(Base):
     """Live work: waiting, leased or scheduled. The row goes when the delivery is final.
 
-    States: 0 ready, 1 leased, 2 scheduled for `due_at`. Ranks: 0 high, 1 normal first attempts, 2 retries,
-    3 replays; rows of FIFO endpoints all have rank 0, so that only the sequence orders them.
+    States: 0 ready, 1 leased, 2 scheduled for `due_at`. The ranks are in `app/deliveries/ranks.py`.
     """
 
     __tablename__ = "delivery_queue"
@@ -69,8 +68,6 @@ class QueuedDelivery(Base):
     rank: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))
     # 0 scheduled, 1 manual, 2 replay, 3 test: why the next attempt is made.
     trigger: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    # A person asked: the circuit, a hold, and (tests) a closed endpoint do not stop it.
-    forced: Mapped[bool] = mapped_column(server_default=text("false"))
     due_at: Mapped[datetime] = mapped_column(server_default=func.now())
     deadline_at: Mapped[datetime]
     # Attempt rows written, and the place in the retry schedule (failures only).

@@ -146,7 +146,6 @@ def upgrade() -> None:
         sa.Column("state", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("rank", sa.SmallInteger(), server_default=sa.text("1"), nullable=False),
         sa.Column("trigger", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("forced", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("due_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("deadline_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("attempt_count", sa.Integer(), server_default=sa.text("0"), nullable=False),
