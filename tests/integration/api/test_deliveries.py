@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
+from app.deliveries import ranks
 from app.deliveries.record import Settle
 from tests.integration.api.traffic import URL, Traffic, uuid_of
 
@@ -86,7 +87,7 @@ async def test_retry_of_a_waiting_delivery_makes_it_due_with_a_fresh_schedule(tr
         await connection.execute(text("UPDATE delivery_queue SET deadline_at = now() + interval '1 minute'"))
     answer = await traffic.post(f"/v1/deliveries/{delivery['id']}/retry", status=202)
     row = await queue_row(traffic, delivery)
-    assert (row.state, row.schedule_step, row.trigger, row.forced, row.due) == (0, 0, 1, True, True)
+    assert (row.state, row.schedule_step, row.trigger, row.rank, row.due) == (0, 0, 1, ranks.FORCED, True)
     assert row.attempt_count == 1
     left = datetime.fromisoformat(answer["deadline_at"]) - datetime.fromisoformat(delivery["created_at"])
     assert timedelta(days=4, hours=23) < left < timedelta(days=5, hours=1)
