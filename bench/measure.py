@@ -15,7 +15,7 @@ from hdrh.histogram import HdrHistogram
 from tests.faults.harness.processes import cpu_seconds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # Latencies are kept in microseconds up to ten minutes, to three digits.
 _HIGHEST_US = 600_000_000
@@ -65,7 +65,8 @@ def percentiles_ms(nanoseconds: Iterable[int]) -> dict[str, float]:
 class CpuMeter:
     """CPU seconds by role between two moments."""
 
-    def __init__(self, groups: Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, groups: Callable[[], Mapping[str, Sequence[int]]]) -> None:
+        """`groups` gives the process ids by role; one that starts in between counts from its start."""
         self._groups = groups
         self._before = self._now()
 
@@ -77,7 +78,7 @@ class CpuMeter:
         }
 
     def _now(self) -> dict[str, float]:
-        return {role: cpu_seconds_of(pids) for role, pids in self._groups.items()}
+        return {role: cpu_seconds_of(pids) for role, pids in self._groups().items()}
 
 
 def memory_mb(groups: Mapping[str, Sequence[int]]) -> dict[str, float]:

@@ -161,7 +161,7 @@ class Rig:
 
     def cpu_meter(self) -> CpuMeter:
         """Begin to measure CPU time by role."""
-        return CpuMeter(self.groups())
+        return CpuMeter(self.groups)
 
     def groups(self) -> Mapping[str, list[int]]:
         """Return the process ids by role."""
