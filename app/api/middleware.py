@@ -5,9 +5,9 @@ Pure ASGI: Starlette's BaseHTTPMiddleware costs a task and two queues per reques
 
 from __future__ import annotations
 
+import os
 import re
 import time
-import uuid
 from typing import TYPE_CHECKING
 
 import structlog
@@ -93,7 +93,7 @@ def _headers_of(scope: Scope) -> dict[bytes, bytes]:
 
 def _request_id(given: bytes | None) -> str:
     text = given.decode("latin-1") if given else ""
-    return text if _REQUEST_ID.fullmatch(text) else uuid.uuid4().hex
+    return text if _REQUEST_ID.fullmatch(text) else os.urandom(16).hex()
 
 
 def _traceparent(given: bytes | None) -> str | None:

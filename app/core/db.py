@@ -51,6 +51,8 @@ def make_engine(
         pool_timeout=settings.database_connect_timeout_seconds,
         pool_pre_ping=False,
         pool_use_lifo=True,
+        # The text of an error goes into logs; payloads and secrets that a statement carried do not.
+        hide_parameters=True,
         connect_args={
             "connect_timeout": max(2, int(settings.database_connect_timeout_seconds)),
             "options": " ".join(f"-c {key}={value}" for key, value in options.items()),
