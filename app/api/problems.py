@@ -143,6 +143,9 @@ def _translate(error: BaseException) -> RequestError | None:
         return _of_validation(error)
     if isinstance(error, HTTPException):
         return _of_status(error)
+    found = _of_postgres(error)
+    if found is not None:
+        return found
     if db.is_away(error):
         _log.warning("database.unavailable", error=type(error).__name__)
         detail = str(error) if isinstance(error, DatabaseUnavailable) else ""
@@ -151,7 +154,7 @@ def _translate(error: BaseException) -> RequestError | None:
             slug="database-unavailable",
             retry_after_seconds=DATABASE_RETRY_AFTER_SECONDS,
         )
-    return _of_postgres(error)
+    return None
 
 
 def _of_validation(error: RequestValidationError) -> RequestError:
