@@ -201,12 +201,12 @@ class ResponseReader:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             if self._complete:
-                self.keep_alive = False  # What follows the answer is not HTTP.
-            elif self._refused is not None:
+                return  # It is about what follows the answer; on_message_begin has seen that.
+            if self._refused is not None:
                 raise self._refused from None
-            elif isinstance(error, httptools.HttpParserCallbackError) and self.note is None:
+            if isinstance(error, httptools.HttpParserCallbackError) and self.note is None:
                 raise  # A fault of our own.
-            elif self.head_done:
+            if self.head_done:
                 self.note = self.note or f"The body was broken: {_in_words(error)}."
                 self._complete = True
             elif self._lenient:
