@@ -45,7 +45,7 @@ _FUNCTIONS = frozenset(
 )
 _CLOSERS = {"(": ")", "[": "]", "{": "}"}
 # What the body of `map` may be made of: a path or a product; its results are copied again for each element.
-_MAP_MARKS = frozenset({".", "[", "]", "*", "/", "-"})
+_MAP_MARKS = frozenset({".", "[", "]", "(", ")", "*", "/", "-"})
 
 Paths = dict[str, "Paths"]
 
@@ -267,7 +267,7 @@ class _Reader:
         if not plain and not (token.kind == "mark" and token.text in _MAP_MARKS):
             raise Refused(
                 f"`{token.text}` may not stand in map(), which takes a field or a product of the element's fields, "
-                "as in data.items.map(i, i.price * i.quantity)",
+                "as in data.items.map(i, double(i.price) * double(i.quantity))",
                 position=token.position,
             )
 
