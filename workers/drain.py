@@ -48,6 +48,8 @@ ENDPOINT_SHARE = 10
 # A claim is worth its round trip when this part of the slots is free.
 CLAIM_WHEN_FREE = 4
 AWAY_SECONDS = 1.0
+# The leases of deliveries that wait to be sent alone are renewed so often.
+RENEWALS_PER_MARGIN = 3
 
 
 class Drain:
@@ -81,7 +83,7 @@ class Drain:
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight: Counter[UUID] = Counter()
         # Deliveries that were under way when a process died: each is sent alone.
-        self._suspects: list[tuple[Claimed, float]] = []
+        self._suspects: list[Claimed] = []
         self._next_discover = self._next_promote = self._next_sweep = 0.0
         self._fanouts_waiting = True
         # When the last look for work ended well: what the heartbeat goes by.
@@ -111,6 +113,13 @@ class Drain:
 
     async def run(self) -> None:
         """Drain until `stop` is called; a database that is away only makes it wait."""
+        holding = asyncio.get_running_loop().create_task(self._hold_suspects(), name="hold")
+        try:
+            await self._run()
+        finally:
+            holding.cancel()
+
+    async def _run(self) -> None:
         while not self._stopping:
             self._kicked.clear()
             try:
@@ -132,7 +141,7 @@ class Drain:
         """Claim nothing more, finish what is under way within the grace, hand the rest back."""
         self._stopping = True
         self._kicked.set()
-        for claimed, _ in self._suspects:
+        for claimed in self._suspects:
             self._recorder.add(released(claimed))
         self._suspects.clear()
         if self._tasks:
@@ -156,13 +165,17 @@ class Drain:
                 self._next_promote = now + min(PROMOTE_SECONDS, next_due or PROMOTE_SECONDS)
                 if next_due is not None and next_due < PROMOTE_SECONDS:
                     self._next_promote = now + max(next_due, 0.01)
+            if self._suspects:
+                return await self._send_suspect(connection)
+            claimed = await self._claim(connection, now=now)
             if self._fanouts_waiting:
+                # After the claim, so that what is ready does not wait for a look that finds nothing.
                 self._fanouts_waiting = (
                     await expand_next(connection, clock=self._clock, settings=self._settings) > 0
                 )
-            if self._suspects:
-                return await self._send_suspect(connection)
-            return await self._claim(connection, now=now) or self._fanouts_waiting
+                if self._fanouts_waiting:
+                    self._next_discover = 0.0
+            return claimed or self._fanouts_waiting
 
     async def _claim(self, connection: AsyncConnection, *, now: float) -> bool:
         slots = self._settings.worker_slots
@@ -221,7 +234,7 @@ class Drain:
             if event is None or event.data is None or endpoint is None:
                 self._recorder.add(cancelled(item))
             elif item.lost_count:
-                self._suspects.append((item, lease_ends))
+                self._suspects.append(item)
             else:
                 self._spawn(self._deliver(item, settings=endpoint, event=event, lease_ends=lease_ends))
 
@@ -252,14 +265,19 @@ class Drain:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
             return True
         await self._recorder.drained()
-        item, _ = self._suspects.pop(0)
+        item = self._suspects.pop(0)
         margin = self._settings.lease_margin_seconds
         now = time.monotonic()
-        ours = await recover.mark_alone(
-            connection, delivery_id=item.id, token=item.token, timeout_seconds=item.timeout_seconds, margin_seconds=margin
-        )  # fmt: skip
-        settings = await self._endpoints.get_many(connection, [(item.endpoint_id, item.settings_version)])
-        events = await self._events.get_many(connection, [item.event_id])
+        try:
+            ours = await recover.mark_alone(
+                connection, delivery_id=item.id, token=item.token, timeout_seconds=item.timeout_seconds, margin_seconds=margin
+            )  # fmt: skip
+            settings = await self._endpoints.get_many(connection, [(item.endpoint_id, item.settings_version)])
+            events = await self._events.get_many(connection, [item.event_id])
+        except BaseException:
+            # It was not sent: give it back, and its slot here, as soon as the database answers again.
+            self._recorder.add(released(item))
+            raise
         if not ours or item.endpoint_id not in settings or item.event_id not in events:
             self._recorder.add(released(item))
             return True
@@ -272,6 +290,25 @@ class Drain:
         )
         await self._recorder.drained()
         return True
+
+    async def _hold_suspects(self) -> None:
+        """Keep the leases of those that wait for their turn: losing them would look like another lost worker."""
+        margin = self._settings.lease_margin_seconds
+        while True:
+            await asyncio.sleep(margin / RENEWALS_PER_MARGIN)
+            waiting = list(self._suspects)
+            if not waiting:
+                continue
+            try:
+                async with self._engine.connect() as connection:
+                    ours = await recover.renew_leases(connection, waiting, margin_seconds=margin)
+            except Exception as error:  # noqa: BLE001 - tried again soon; a lease that ends meanwhile is swept
+                log.warning("drain.leases_not_renewed", error=type(error).__name__, deliveries=len(waiting))
+                continue
+            for item in waiting:
+                if item.id not in ours and item in self._suspects:
+                    self._suspects.remove(item)
+                    self._recorder.add(released(item))
 
     async def _sweep(self, connection: AsyncConnection) -> None:
         lost = await recover.sweep_lost_leases(connection, unix_ms=self._clock.unix_ms())

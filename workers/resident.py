@@ -99,7 +99,7 @@ class Resident:
         self._stop_requested = asyncio.Event()
         self._ready.set()
         settings = self._settings
-        self._engine = engine = make_engine(settings, name="worker", pool_size=POOL_SIZE)
+        self._engine = engine = make_engine(settings, name="worker", pool_size=POOL_SIZE, few_statements=True)
         try:
             if not await self._connect(engine):
                 return

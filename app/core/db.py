@@ -22,16 +22,23 @@ if TYPE_CHECKING:
 
 # Deadlock and serialization failure: the same statement with the same ids may be tried again.
 _RETRY_STATES = frozenset({"40P01", "40001"})
-# Connection failures, shutdown of the server, too many connections, disk full, start-up in progress.
-_AWAY_STATES = ("08", "57P", "53")
+# Connection failures, shutdown of the server, statement timeout, too many connections, disk full, start-up in progress.
+_AWAY_STATES = ("08", "57", "53")
 
 
 def make_engine(
-    settings: Settings, *, name: str, pool_size: int, statement_timeout_seconds: float | None = None
+    settings: Settings,
+    *,
+    name: str,
+    pool_size: int,
+    statement_timeout_seconds: float | None = None,
+    few_statements: bool = False,
 ) -> AsyncEngine:
     """Make an engine whose connections carry an application name and a statement timeout.
 
-    `pool_size` is a hard bound; a caller waits for a connection at most as long as for a new one.
+    `pool_size` is a hard bound; a caller waits for a connection at most as long as for a new one. `few_statements`
+    is for engines that run the same few large statements again and again: each is planned once per connection,
+    not once per use (planning a claim takes as long as running it).
     """
     timeout = statement_timeout_seconds or settings.database_statement_timeout_seconds
     options = {
@@ -44,6 +51,8 @@ def make_engine(
         # Connections notice a server that is gone without waiting for the kernel's two hours.
         "tcp_user_timeout": 5000,
     }
+    if few_statements:
+        options["plan_cache_mode"] = "force_generic_plan"
     return create_async_engine(
         settings.sqlalchemy_url,
         pool_size=pool_size,
@@ -55,9 +64,14 @@ def make_engine(
         hide_parameters=True,
         connect_args={
             "connect_timeout": max(2, int(settings.database_connect_timeout_seconds)),
+            # The same from this side: a server that vanished is noticed in about ten seconds.
+            "tcp_user_timeout": 10_000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
             "options": " ".join(f"-c {key}={value}" for key, value in options.items()),
             # Statements of the hot path are prepared at once, not after five uses.
-            "prepare_threshold": 2,
+            "prepare_threshold": 0 if few_statements else 2,
         },
     )
 

@@ -118,6 +118,8 @@ class Waker:
     def start(self) -> None:
         """Begin to send; without a broker's address wake-ups are simply not sent."""
         if self._settings.broker_url.get_secret_value():
+            # The first one connects and loads the broker's client, which no event should wait for.
+            self._wanted.set()
             self._thread = threading.Thread(target=self._run, name="bellwire-waker", daemon=True)
             self._thread.start()
 

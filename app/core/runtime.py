@@ -35,7 +35,7 @@ class Runtime:
             settings=settings,
             engine=engine,
             publish_engine=make_engine(
-                settings, name=f"{name}-publish", pool_size=settings.publish_pool_size
+                settings, name=f"{name}-publish", pool_size=settings.publish_pool_size, few_statements=True
             ),
             sessions=make_sessions(engine),
             clock=DatabaseClock(),
