@@ -14,9 +14,12 @@ from app.core import ids
 from app.core.error_classes import ErrorClass, explain
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection
+
+    from app.deliveries.claim import Claimed
 
 MOST_PER_SWEEP = 500
 MAX_LOSSES_ALONE = 3
@@ -89,6 +92,16 @@ MARK_ALONE = text(
     "UPDATE delivery_queue SET alone = true,"
     " lease_until = now() + (CAST(:timeout AS float8) + CAST(:margin AS float8)) * interval '1 second'"
     " WHERE id = :id AND lease_token = :token AND state = 1 RETURNING 1"
+)
+
+RENEW = text(
+    """
+UPDATE delivery_queue q
+SET lease_until = now() + (w.timeout + CAST(:margin AS float8)) * interval '1 second'
+FROM unnest(CAST(:ids AS uuid[]), CAST(:tokens AS bigint[]), CAST(:timeouts AS float8[])) AS w(id, token, timeout)
+WHERE q.id = w.id AND q.lease_token = w.token AND q.state = 1
+RETURNING q.id
+"""
 )
 
 # A delivery to an endpoint or application that was deleted while the event was being accepted.
@@ -173,6 +186,22 @@ async def mark_alone(
         {"id": delivery_id, "token": token, "timeout": timeout_seconds, "margin": margin_seconds},
     )
     return marked.first() is not None
+
+
+async def renew_leases(
+    connection: AsyncConnection, waiting: Sequence[Claimed], *, margin_seconds: float
+) -> set[UUID]:
+    """Begin the leases of deliveries anew that wait for their turn to be sent alone; return the ids still ours."""
+    renewed = await connection.execute(
+        RENEW,
+        {
+            "ids": [item.id for item in waiting],
+            "tokens": [item.token for item in waiting],
+            "timeouts": [float(item.timeout_seconds) for item in waiting],
+            "margin": margin_seconds,
+        },
+    )
+    return {row[0] for row in renewed}
 
 
 async def cancel_orphans(connection: AsyncConnection, *, most: int = MOST_PER_SWEEP) -> int:
