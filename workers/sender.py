@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from workers.transport import HttpEngine
 
 TRIGGER_TEST = TRIGGERS.index("test")
+# A delivery that we cannot send (a bug, a secret that cannot be opened) is looked at again so often.
+OWN_FAULT_SECONDS = 15.0
 
 
 class _Request(msgspec.Struct, kw_only=True):
@@ -49,7 +51,7 @@ class Sender:
         given back.
         """
         if settings.target is None or settings.problem is not None:
-            return released(claimed)
+            return released(claimed, delay_seconds=OWN_FAULT_SECONDS)
         body = event.encoded(settings.format)
         now = self._clock.now()
         unix = int(now.timestamp())
@@ -83,7 +85,7 @@ class Sender:
                 headers=error.headers, body=error.received,
             )  # fmt: skip
         except EngineFault:
-            return released(claimed)
+            return released(claimed, delay_seconds=OWN_FAULT_SECONDS)
         took = (time.perf_counter() - started) * 1000
         return self._finish(
             claimed, settings=settings, event=event, request=request, took_ms=took,
@@ -157,9 +159,9 @@ class Sender:
         )
 
 
-def released(claimed: Claimed) -> Finished:
-    """Return the result of a delivery that is given back unsent."""
-    return _without_attempt(claimed, Settle.RELEASED)
+def released(claimed: Claimed, *, delay_seconds: float | None = None) -> Finished:
+    """Return the result of a delivery that is given back unsent; after a fault of our own, with a delay."""
+    return _without_attempt(claimed, Settle.RELEASED, delay_seconds=delay_seconds)
 
 
 def cancelled(claimed: Claimed) -> Finished:
@@ -167,7 +169,7 @@ def cancelled(claimed: Claimed) -> Finished:
     return _without_attempt(claimed, Settle.CANCELLED)
 
 
-def _without_attempt(claimed: Claimed, settle: Settle) -> Finished:
+def _without_attempt(claimed: Claimed, settle: Settle, *, delay_seconds: float | None = None) -> Finished:
     return Finished(
         id=claimed.id,
         token=claimed.token,
@@ -176,6 +178,8 @@ def _without_attempt(claimed: Claimed, settle: Settle) -> Finished:
         workspace_id=claimed.workspace_id,
         application_id=claimed.application_id,
         event_id=claimed.event_id,
+        test=claimed.trigger == TRIGGER_TEST,
+        delay_seconds=delay_seconds,
         counts=False,
         outcome="none",
     )

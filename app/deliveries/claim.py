@@ -43,7 +43,7 @@ class LaneResult(msgspec.Struct, frozen=True, kw_only=True):
     taken: int
     # How many it was allowed to take; 0 with `blocked_until` or a full cap.
     room: int
-    # Paused, held or disabled: nothing but forced deliveries goes.
+    # Paused, held or disabled: only what has the rank FORCED goes.
     blocked: bool
     # Seconds until it is worth another look, where that is known.
     wait_seconds: float | None
@@ -106,24 +106,32 @@ WITH wanted AS MATERIALIZED (
     CASE WHEN p.rate_per_second IS NULL THEN NULL
          ELSE least(p.rate_burst, coalesce(p.tokens, p.rate_burst)
            + greatest(0, extract(epoch FROM now() - coalesce(p.tokens_at, now()))) * p.rate_per_second) END
-      AS tokens_now
-  FROM pick p JOIN wanted w USING (endpoint_id)
+      AS tokens_now,
+    -- Read without a lock, so as old as the queue rows that this statement sees: while it waited for the lock, the
+    -- one in flight may have come back to the head of its FIFO lane.
+    CASE WHEN p.fifo THEN 1 - greatest(p.in_flight, seen.in_flight) ELSE p.max_in_flight - p.in_flight END AS free
+  FROM pick p JOIN wanted w USING (endpoint_id) JOIN endpoint_runtime seen USING (endpoint_id)
 ), room AS MATERIALIZED (
-  SELECT a.*, greatest(0, least(CASE WHEN a.fifo THEN 1 ELSE a.max_in_flight END - a.in_flight, a.share,
-    coalesce(floor(a.tokens_now)::int, a.share))) AS room
-  FROM allowed a
+  SELECT a.*, greatest(0, least(a.free, a.share, coalesce(floor(a.tokens_now)::int, a.share))) AS room,
+    head.rank AS head_rank, head.seq AS head_seq
+  FROM allowed a LEFT JOIN LATERAL (
+    SELECT q.rank, q.seq FROM delivery_queue q
+    WHERE a.fifo AND q.state = 0 AND q.workspace_id = a.workspace_id AND q.application_id = a.application_id
+      AND q.endpoint_id = a.endpoint_id ORDER BY q.rank, q.seq LIMIT 1) head ON true
 ), taken AS MATERIALIZED (
   SELECT r.endpoint_id, r.settings_version, r.timeout_seconds, r.fifo, x.id
   FROM room r CROSS JOIN LATERAL (
     SELECT q.id FROM delivery_queue q
     WHERE q.state = 0 AND q.workspace_id = r.workspace_id AND q.application_id = r.application_id
       AND q.endpoint_id = r.endpoint_id AND (q.rank < 0 OR NOT r.blocked) AND q.deadline_at > now()
+      -- The head of a FIFO lane is overtaken by nobody, also while somebody holds its row.
+      AND (q.rank, q.seq) <= (coalesce(r.head_rank, 32767), coalesce(r.head_seq, 9223372036854775807))
     ORDER BY q.rank, q.seq LIMIT r.room FOR UPDATE SKIP LOCKED) x
 ), counted AS (
   SELECT endpoint_id, count(*)::int AS taken FROM taken GROUP BY endpoint_id
 ), charged AS (
   UPDATE endpoint_runtime e SET in_flight = e.in_flight + c.taken, tokens = r.tokens_now - c.taken,
-    tokens_at = CASE WHEN r.tokens_now IS NULL THEN NULL ELSE now() END
+    tokens_at = CASE WHEN r.tokens_now IS NULL THEN NULL ELSE greatest(r.tokens_at, now()) END
   FROM counted c JOIN room r USING (endpoint_id) WHERE e.endpoint_id = c.endpoint_id
 ), leased AS (
   UPDATE delivery_queue q SET state = 1, lease_token = nextval('delivery_lease_seq'), leased_at = now(),

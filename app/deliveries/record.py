@@ -53,7 +53,7 @@ class Finished(msgspec.Struct, kw_only=True, omit_defaults=True):
     number: int = 0
     trigger: str = "scheduled"
     test: bool = False
-    # Seconds from now until the next attempt (settle `retry`).
+    # Seconds from now until the next attempt (settle `retry`; also `released`, after a fault of our own).
     delay_seconds: float | None = None
     # The receiver asked for it: holds the whole endpoint.
     hold_seconds: float | None = None
@@ -110,9 +110,9 @@ WITH r AS MATERIALIZED (
     ip text, http_version text, tls_version text, certificate_expires_at bigint, connection_reused boolean,
     worker text, retry_after_seconds int)
 ), own AS MATERIALIZED (
-  SELECT q.id, q.endpoint_id, q.attempt_count, r.ord, r.attempt_id, r.delay_seconds, r.hold_seconds, r.blocked,
-    r.counts, r.outcome, r.response_status, r.error_class, r.error_message, r.started_at,
-    CASE WHEN q.cancel_requested AND r.settle <> 'released' THEN 'cancelled' ELSE r.settle END AS settle
+  SELECT q.id, r.token, q.endpoint_id, q.attempt_count, r.ord, r.attempt_id, r.delay_seconds, r.hold_seconds,
+    r.blocked, r.counts, r.test, r.outcome, r.response_status, r.error_class, r.error_message, r.started_at,
+    CASE WHEN q.cancel_requested THEN 'cancelled' ELSE r.settle END AS settle
   FROM r JOIN delivery_queue q ON q.id = r.id AND q.lease_token = r.token AND q.state = 1
   ORDER BY q.id FOR UPDATE OF q
 ), lane AS MATERIALIZED (
@@ -131,7 +131,7 @@ WITH r AS MATERIALIZED (
     decode(r.response_body, 'base64'), coalesce(r.response_body_truncated, false), r.error_class,
     r.error_message, r.note, r.ip, r.http_version, r.tls_version, to_timestamp(r.certificate_expires_at),
     r.connection_reused, r.worker, r.retry_after_seconds
-  FROM r LEFT JOIN own o ON o.id = r.id WHERE r.attempt_id IS NOT NULL
+  FROM r LEFT JOIN own o ON o.id = r.id AND o.token = r.token WHERE r.attempt_id IS NOT NULL
   -- A result whose connection was lost in COMMIT is recorded again.
   ON CONFLICT (id) DO NOTHING
 ), gone AS (
@@ -140,9 +140,10 @@ WITH r AS MATERIALIZED (
 ), waiting AS (
   UPDATE delivery_queue q SET
     -- A FIFO head stays ready and its lane is held, or the next one would overtake it.
-    state = CASE WHEN o.settle = 'released' OR l.fifo THEN 0 ELSE 2 END,
+    state = CASE WHEN o.delay_seconds IS NULL THEN 0
+                 WHEN l.fifo AND NOT (o.settle = 'released' AND q.rank < 0) THEN 0 ELSE 2 END,
     rank = CASE WHEN o.settle = 'released' THEN q.rank WHEN l.fifo THEN {ranks.FIFO} ELSE {ranks.RETRY} END,
-    due_at = CASE WHEN o.settle = 'released' THEN q.due_at
+    due_at = CASE WHEN o.delay_seconds IS NULL THEN q.due_at
                   ELSE now() + o.delay_seconds * interval '1 second' END,
     trigger = CASE WHEN o.settle = 'released' THEN q.trigger ELSE 0 END,
     attempt_count = q.attempt_count + CASE WHEN o.settle = 'retry' THEN 1 ELSE 0 END,
@@ -150,6 +151,9 @@ WITH r AS MATERIALIZED (
       + CASE WHEN o.settle = 'retry' AND NOT coalesce(o.blocked, false) THEN 1 ELSE 0 END,
     blocked_count = CASE WHEN o.settle = 'released' THEN q.blocked_count
                          WHEN coalesce(o.blocked, false) THEN q.blocked_count + 1 ELSE 0 END,
+    -- A result came: it was not this delivery that ended the earlier workers.
+    lost_count = CASE WHEN o.settle = 'released' THEN q.lost_count ELSE 0 END,
+    lost_alone_count = CASE WHEN o.settle = 'released' THEN q.lost_alone_count ELSE 0 END,
     lease_until = NULL, lease_token = NULL, leased_at = NULL, leased_by = NULL, alone = false
   FROM own o JOIN lane l USING (endpoint_id)
   WHERE q.id = o.id AND o.settle IN ('retry', 'released')
@@ -168,11 +172,14 @@ WITH r AS MATERIALIZED (
     max(o.started_at) FILTER (WHERE o.outcome = 'succeeded' AND coalesce(o.counts, true)) AS success_at,
     max(o.started_at) FILTER (WHERE o.outcome = 'failed' AND coalesce(o.counts, true)) AS failure_at,
     max(o.hold_seconds) AS hold_seconds,
-    max(o.delay_seconds) FILTER (WHERE o.settle = 'retry') AS retry_seconds
+    max(o.delay_seconds) FILTER (WHERE o.settle IN ('retry', 'released') AND NOT coalesce(o.test, false))
+      AS retry_seconds,
+    bool_or(o.settle IN ('succeeded', 'dead', 'cancelled') AND NOT coalesce(o.test, false)) AS moved_on
   FROM own o GROUP BY o.endpoint_id
 ), freed AS (
   UPDATE endpoint_runtime e SET
-    in_flight = e.in_flight - s.freed,
+    -- A counter that is wrong is upkeep's to report; it must not cost results.
+    in_flight = greatest(0, e.in_flight - s.freed),
     consecutive_failures = CASE WHEN s.last_success IS NULL THEN e.consecutive_failures ELSE 0 END + (
       SELECT count(*) FROM own f WHERE f.endpoint_id = e.endpoint_id AND f.outcome = 'failed'
         AND coalesce(f.counts, true) AND f.attempt_id IS NOT NULL AND f.ord > coalesce(s.last_success, -1)),
@@ -181,14 +188,14 @@ WITH r AS MATERIALIZED (
     held_until = CASE
       WHEN s.hold_seconds IS NOT NULL OR (l.fifo AND s.retry_seconds IS NOT NULL) THEN greatest(e.held_until,
         now() + greatest(s.hold_seconds, CASE WHEN l.fifo THEN s.retry_seconds END) * interval '1 second')
-      -- A success ends the wait of its own FIFO lane, but nothing that somebody else asked for.
-      WHEN e.held_reason = 'fifo_backoff' THEN NULL ELSE e.held_until END,
+      -- What leaves a FIFO lane ends the lane's wait, but nothing that somebody else asked for.
+      WHEN s.moved_on AND e.held_reason = 'fifo_backoff' THEN NULL ELSE e.held_until END,
     held_reason = CASE
       WHEN s.hold_seconds IS NOT NULL THEN 'retry_after'
       WHEN l.fifo AND s.retry_seconds IS NOT NULL THEN
         CASE WHEN e.held_reason = 'retry_after' AND e.held_until > now() THEN e.held_reason
              ELSE 'fifo_backoff' END
-      WHEN e.held_reason = 'fifo_backoff' THEN NULL ELSE e.held_reason END
+      WHEN s.moved_on AND e.held_reason = 'fifo_backoff' THEN NULL ELSE e.held_reason END
   FROM sums s JOIN lane l USING (endpoint_id) WHERE e.endpoint_id = s.endpoint_id
 )
 SELECT (SELECT count(*) FROM own), (SELECT count(*) FROM r) - (SELECT count(*) FROM own)
@@ -223,7 +230,7 @@ def encode(finished: Sequence[Finished]) -> str:
                 row[name] = base64.b64encode(raw).decode()
         for name in ("error_message", "note"):
             if (said := row.get(name)) is not None:
-                row[name] = said.replace("\0", "\ufffd")
+                row[name] = said.replace("\0", "\ufffd").encode(errors="replace").decode()
         rows.append(row)
     return orjson.dumps(rows).decode()
 

@@ -44,7 +44,7 @@ WITH input AS MATERIALIZED (
   SELECT e.endpoint_id FROM endpoint_runtime e
   WHERE e.endpoint_id IN (SELECT endpoint_id FROM lost) ORDER BY e.endpoint_id FOR UPDATE OF e
 ), freed AS (
-  UPDATE endpoint_runtime e SET in_flight = e.in_flight - s.freed
+  UPDATE endpoint_runtime e SET in_flight = greatest(0, e.in_flight - s.freed)
   FROM (SELECT endpoint_id, count(*)::int AS freed FROM lost JOIN lane USING (endpoint_id) GROUP BY 1) s
   WHERE e.endpoint_id = s.endpoint_id
 ), logged AS (
@@ -75,10 +75,20 @@ SELECT count(*) FROM lost
 EXPIRE = text(
     """
 WITH late AS MATERIALIZED (
-  SELECT id FROM delivery_queue WHERE deadline_at <= now() AND state <> 1
+  SELECT id, endpoint_id, schedule_step, blocked_count FROM delivery_queue
+  WHERE deadline_at <= now() AND state <> 1
   ORDER BY deadline_at LIMIT :most FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM delivery_queue q USING late WHERE q.id = late.id
+), lane AS MATERIALIZED (
+  -- The wait of a FIFO lane is that of its head; a row that was tried is the head.
+  SELECT e.endpoint_id FROM endpoint_runtime e
+  WHERE e.held_reason = 'fifo_backoff'
+    AND e.endpoint_id IN (SELECT endpoint_id FROM late WHERE schedule_step > 0 OR blocked_count > 0)
+  ORDER BY e.endpoint_id FOR UPDATE OF e
+), moved_on AS (
+  UPDATE endpoint_runtime e SET held_until = NULL, held_reason = NULL FROM lane
+  WHERE e.endpoint_id = lane.endpoint_id
 ), told AS (
   UPDATE deliveries d SET state = 'dead', completed_at = now(), last_error_class = 'expired',
     last_error_message = :message

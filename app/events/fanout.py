@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from app.core import ids
+from app.deliveries import ranks
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +21,7 @@ ANY_WAITING = text("SELECT EXISTS (SELECT 1 FROM fanouts)")
 
 # One slice is one transaction: its deliveries and the fan-out's new position are there together or not at all.
 EXPAND = text(
-    """
+    f"""
 WITH job AS MATERIALIZED (
   SELECT * FROM fanouts ORDER BY created_at LIMIT 1 FOR UPDATE SKIP LOCKED
 ), slice AS MATERIALIZED (
@@ -30,7 +31,10 @@ WITH job AS MATERIALIZED (
     AS u(endpoint_id, n)
   JOIN unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS i(id, n) ON i.n = u.n
 ), targets AS MATERIALIZED (
-  SELECT s.*, ev.type, to_timestamp(CAST(:now_ms AS float8) / 1000) AS created_at,
+  SELECT s.event_id, s.workspace_id, s.application_id, s.endpoint_id, s.id, ev.type,
+    -- It may have become FIFO since the event was accepted: then it stands in line with the others.
+    CASE WHEN e.ordering = 'fifo' THEN {ranks.FIFO} ELSE s.rank END AS rank,
+    to_timestamp(CAST(:now_ms AS float8) / 1000) AS created_at,
     ev.created_at + coalesce(e.max_age_seconds, :max_age) * interval '1 second' AS deadline_at
   FROM slice s JOIN endpoints e ON e.id = s.endpoint_id AND e.deleted_at IS NULL
   JOIN events ev ON ev.id = s.event_id
@@ -49,7 +53,7 @@ WITH job AS MATERIALIZED (
   WHERE f.event_id = j.event_id AND cardinality(j.endpoint_ids) <= j.position + :slice
 )
 SELECT count(*) FROM slice
-"""
+"""  # noqa: S608 - Bellwire's own constants
 )
 
 
