@@ -19,7 +19,7 @@ MOST_AT_ONCE = 50_000
 # number in flight would never fall; the record then sees the wish and ends the delivery as cancelled.
 _CANCEL = """
 WITH locked AS (
-  SELECT id, state FROM delivery_queue WHERE id IN (
+  SELECT id, endpoint_id, state, schedule_step, blocked_count FROM delivery_queue WHERE id IN (
     SELECT id FROM delivery_queue WHERE {column} = :id ORDER BY state <> 1, id LIMIT :most
   ) ORDER BY id FOR UPDATE
 ), flagged AS (
@@ -28,6 +28,15 @@ WITH locked AS (
 ), gone AS (
   DELETE FROM delivery_queue q USING locked
    WHERE q.id = locked.id AND locked.state <> 1 RETURNING q.id
+), lane AS (
+  -- The wait of a FIFO lane is that of its head, the one row that was tried; without it the next one may go.
+  SELECT e.endpoint_id FROM endpoint_runtime e
+   WHERE e.held_reason = 'fifo_backoff' AND e.endpoint_id IN (
+     SELECT endpoint_id FROM locked WHERE state <> 1 AND (schedule_step > 0 OR blocked_count > 0))
+   ORDER BY e.endpoint_id FOR UPDATE
+), moved_on AS (
+  UPDATE endpoint_runtime e SET held_until = NULL, held_reason = NULL
+    FROM lane WHERE e.endpoint_id = lane.endpoint_id
 ), settled AS (
   UPDATE deliveries d SET state = 'cancelled', completed_at = now()
     FROM gone WHERE d.id = gone.id RETURNING d.id

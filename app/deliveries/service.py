@@ -50,11 +50,6 @@ UPDATE delivery_queue q
   ) AS behind
  WHERE q.id = :id
 """)
-# The hold of a FIFO lane belongs to its first in line; when that one is cancelled, the next may go.
-_END_FIFO_HOLD = text(
-    "UPDATE endpoint_runtime SET held_until = NULL, held_reason = NULL"
-    " WHERE endpoint_id = :endpoint AND fifo AND held_reason = 'fifo_backoff'"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +140,6 @@ async def cancel_delivery(session: AsyncSession, caller: Caller, reference: str)
     sending = queued.state == LEASED
     require_move(State.SENDING if sending else State.PENDING, State.CANCELLED, cause=Cause.CANCEL)
     await cancel_pending(session, delivery_id=delivery.id)
-    if not sending:
-        await session.execute(_END_FIFO_HOLD, {"endpoint": delivery.endpoint_id})
     await session.refresh(delivery)
     await _record(
         session, caller, delivery, action="delivery.cancelled", before="sending" if sending else "pending"
