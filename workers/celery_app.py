@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import sys
 import threading
 from typing import Any
 
@@ -34,9 +35,9 @@ def resident() -> Resident | None:
 
 @signals.setup_logging.connect
 def _configure_logging(**_: Any) -> None:
-    configure(settings, process="worker")
-    # Three lines for each wake-up, which says nothing itself.
-    for name in ("celery.worker.strategy", "celery.app.trace", "celery.beat"):
+    configure(settings, process="beat" if "beat" in sys.argv else "worker")
+    # Some lines for each wake-up, which says nothing itself.
+    for name in ("celery.worker.strategy", "celery.app.trace", "celery.worker.request", "celery.beat"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 

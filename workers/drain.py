@@ -21,6 +21,7 @@ from app.deliveries.claim import Claimed, Lane, claim, discover, promote
 from app.deliveries.record import Finished, Settle
 from app.endpoints.disabling import disable_gone
 from app.events.fanout import expand_next
+from workers.hosts import HostSlots
 from workers.lanes import LaneBook
 from workers.sender import cancelled, released
 
@@ -76,6 +77,7 @@ class Drain:
         self._sender = sender
         self._recorder = recorder
         self._worker = worker
+        self._hosts = HostSlots(settings.worker_host_limit)
         self._lanes = LaneBook()
         self._walk_after: Lane | None = None
         self._kicked = asyncio.Event()
@@ -241,15 +243,23 @@ class Drain:
     async def _deliver(
         self, item: Claimed, *, settings: EndpointSettings, event: EventBody, lease_ends: float
     ) -> None:
-        deadline = time.monotonic() + item.timeout_seconds
-        if deadline > lease_ends:
-            # Too little of the lease is left for a whole attempt.
-            self._recorder.add(released(item))
-            return
-        # Cancelled at the end of the grace: whether the receiver has it cannot be known, so it is neither recorded
-        # nor given back; its lease runs out and the sweep writes `unknown`.
+        origin = settings.target.origin if settings.target is not None else ""
+        begun = False
         try:
-            finished = await self._sender.send(item, settings=settings, event=event, deadline=deadline)
+            async with self._hosts.slot(origin):
+                deadline = time.monotonic() + item.timeout_seconds
+                if deadline > lease_ends:
+                    # Too little of the lease is left for a whole attempt.
+                    self._recorder.add(released(item))
+                    return
+                begun = True
+                finished = await self._sender.send(item, settings=settings, event=event, deadline=deadline)
+        except asyncio.CancelledError:
+            # At the end of the grace. What has begun may have arrived: it is neither recorded nor given back; its
+            # lease runs out and the sweep writes `unknown`.
+            if not begun:
+                self._recorder.add(released(item))
+            raise
         except Exception:
             log.exception("deliver.failed", delivery_id=str(item.id))
             metrics.DRAIN_FAILURES.inc()

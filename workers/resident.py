@@ -27,7 +27,7 @@ from workers.heartbeat import beat
 from workers.recorder import Recorder
 from workers.resolver import ThreadResolver
 from workers.sender import Sender
-from workers.transport import EngineLimits, HttpEngine
+from workers.transport import EngineLimits, make_sender
 from workers.upkeep import run_upkeep
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from app.core.settings import Settings
     from app.deliveries.record import Finished
+    from workers.transport import Sender as HttpSender
 
 log = structlog.get_logger(__name__)
 
@@ -105,13 +106,16 @@ class Resident:
                 return
             guard = EgressGuard(policy=EgressPolicy(allow=settings.egress_allow), resolver=ThreadResolver())
             limits = EngineLimits(max_connections=2 * settings.worker_slots, max_idle=settings.worker_slots)
-            async with HttpEngine(guard=guard, limits=limits) as http:
+            http = make_sender(settings.worker_transport, guard=guard, limits=limits)
+            try:
                 await http.prove_guarded()
                 await self._serve(engine, http)
+            finally:
+                await http.aclose()
         finally:
             await engine.dispose()
 
-    async def _serve(self, engine: AsyncEngine, http: HttpEngine) -> None:
+    async def _serve(self, engine: AsyncEngine, http: HttpSender) -> None:
         settings = self._settings
         keyring = Keyring(key.get_secret_value() for key in settings.encryption_keys)
         recorder = Recorder(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from app.deliveries.claim import Claimed
     from workers.endpoint_settings import EndpointSettings
     from workers.event_bodies import EventBody
-    from workers.transport import HttpEngine
+    from workers.transport import Sender as HttpSender
 
 TRIGGER_TEST = TRIGGERS.index("test")
 # A delivery that we cannot send (a bug, a secret that cannot be opened) is looked at again so often.
@@ -37,7 +37,7 @@ class _Request(msgspec.Struct, kw_only=True):
 class Sender:
     """Makes attempts over one engine; safe for any number at once."""
 
-    def __init__(self, *, engine: HttpEngine, clock: DatabaseClock, worker: str) -> None:
+    def __init__(self, *, engine: HttpSender, clock: DatabaseClock, worker: str) -> None:
         self._engine = engine
         self._clock = clock
         self._worker = worker

@@ -73,6 +73,22 @@ async def bump_routing(session: AsyncSession, application_id: UUID) -> None:
     )
 
 
+async def bump_workspace_routing(session: AsyncSession, workspace_id: UUID) -> None:
+    """As `bump_routing`, for all applications: the catalogue of event types is the whole workspace's."""
+    mine = (
+        select(Application.id)
+        .where(Application.workspace_id == workspace_id, Application.deleted_at.is_(None))
+        .order_by(Application.id)
+        .with_for_update()
+    )
+    await session.execute(
+        update(Application)
+        .where(Application.id.in_(mine))
+        .values(routing_version=Application.routing_version + 1)
+        .execution_options(synchronize_session=False)
+    )
+
+
 async def delete_endpoints(session: AsyncSession, application_id: UUID) -> None:
     """Close and delete all endpoints of an application."""
     await session.execute(_DELETE_ENDPOINTS, {"application_id": application_id})

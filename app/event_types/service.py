@@ -9,6 +9,7 @@ from sqlalchemy import func
 from sqlalchemy.exc import IntegrityError
 
 from app.access import audit
+from app.applications.queries import bump_workspace_routing
 from app.core import ids
 from app.core.errors import Conflict, Forbidden, Invalid, NotFound
 from app.event_types import queries
@@ -95,6 +96,7 @@ async def create_event_type(
             slug="name-taken",
         ) from None
     await session.refresh(row)
+    await bump_workspace_routing(session, caller.workspace_id)
     await _record(session, caller, row, action="event_type.created", after=_shown(row))
     return row
 
@@ -120,6 +122,7 @@ async def update_event_type(
         row.updated_at = func.now()
         await session.flush()
         await session.refresh(row)
+        await bump_workspace_routing(session, caller.workspace_id)
         await _record(session, caller, row, action="event_type.updated", before=before, after=_shown(row))
     return row
 
@@ -135,6 +138,7 @@ async def delete_event_type(session: AsyncSession, caller: Caller, name: str) ->
     _refuse_bound(caller)
     row = await require_event_type(session, caller, name, for_update=True)
     await queries.delete_event_type(session, row.id)
+    await bump_workspace_routing(session, caller.workspace_id)
     await _record(session, caller, row, action="event_type.deleted", before=_shown(row))
 
 
