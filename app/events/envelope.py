@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from app.core.errors import FieldError, Invalid, Malformed
+from app.core.pointers import pointer_to
 
 MAX_DEPTH = 128
 MAX_BATCH_EVENTS = 1_000
@@ -22,7 +23,11 @@ MAX_METADATA_CHARS = 500
 EVENT_TYPE_PATTERN = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
 UID_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
-EventTypeName = Annotated[str, msgspec.Meta(pattern=EVENT_TYPE_PATTERN, max_length=128)]
+# Python's `$` lets a line feed pass at the end.
+_WHOLE_EVENT_TYPE = EVENT_TYPE_PATTERN.removesuffix("$") + r"\Z"
+_WHOLE_UID = UID_PATTERN.removesuffix("$") + r"\Z"
+
+EventTypeName = Annotated[str, msgspec.Meta(pattern=_WHOLE_EVENT_TYPE, max_length=128)]
 
 
 class PublishedEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -31,7 +36,7 @@ class PublishedEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     type: EventTypeName
     data: msgspec.Raw
     application: Annotated[str, msgspec.Meta(min_length=1, max_length=128)] = "default"
-    uid: Annotated[str, msgspec.Meta(pattern=UID_PATTERN)] | None = None
+    uid: Annotated[str, msgspec.Meta(pattern=_WHOLE_UID)] | None = None
     occurred_at: str | None = None
     correlation_id: Annotated[str, msgspec.Meta(min_length=1, max_length=256)] | None = None
     metadata: dict[str, str] | None = None
@@ -60,14 +65,18 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True):
 _EVENT_DECODER = msgspec.json.Decoder(PublishedEvent)
 _BATCH_DECODER = msgspec.json.Decoder(_Batch)
 _DATA_KEY = re.compile(rb'"data"\s*:\s*')
+_AFTER_VALUE = re.compile(rb"\s*[,}]")
+_BATCH_BEGIN = re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\[\s*')
+_BATCH_NEXT = re.compile(rb"\s*,\s*")
+_BATCH_END = re.compile(rb"\s*\]\s*\}\s*")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 _PATH = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
 _UNKNOWN_FIELD = re.compile(r"unknown field `(?P<name>[^`]*)`")
 _MISSING_FIELD = re.compile(r"missing required field `(?P<name>[^`]*)`")
 _PLAIN = {
-    EVENT_TYPE_PATTERN: "an event type is dot-separated parts of letters, digits, _ and -, for example order.placed",
-    UID_PATTERN: "a uid is 1 to 128 letters, digits, _ and -",
+    _WHOLE_EVENT_TYPE: "an event type is dot-separated parts of letters, digits, _ and -, for example order.placed",
+    _WHOLE_UID: "a uid is 1 to 128 letters, digits, _ and -",
 }
 
 
@@ -128,7 +137,9 @@ def read_batch(body: bytes) -> list[bytes]:
             f"A batch has 1 to {MAX_BATCH_EVENTS} events; this one has {len(batch.events)}. "
             + ("Send at least one." if not batch.events else "Send it in parts."),
         )
-    return [bytes(raw) for raw in batch.events]
+    events = [bytes(raw) for raw in batch.events]
+    _require_single_list(body, events)
+    return events
 
 
 def _require_utf8(body: bytes) -> None:
@@ -180,18 +191,41 @@ def _require_single_keys(body: bytes, data: bytes) -> None:
     """
     rest = body
     for match in _DATA_KEY.finditer(body):
-        if body.startswith(data, match.end()):
-            rest = body[: match.end()] + b"0" + body[match.end() + len(data) :]
+        end = match.end() + len(data)
+        # A longer number that begins with the same digits is another value.
+        if body.startswith(data, match.end()) and _AFTER_VALUE.match(body, end):
+            rest = body[: match.end()] + b"0" + body[end:]
             break
-    json.loads(rest, object_pairs_hook=_refuse_repeats)
+    # Objects as lists of pairs. Numbers stay text: one of 5,000 digits is legal in `data`, but no Python int.
+    fields: list[tuple[str, Any]] = json.loads(rest, object_pairs_hook=list, parse_int=str, parse_float=str)
+    _refuse_repeats(fields, within=())
+    for name, value in fields:
+        if name == "metadata" and value is not None:
+            _refuse_repeats(value, within=(name,))
 
 
-def _refuse_repeats(pairs: list[tuple[str, Any]]) -> None:
+def _refuse_repeats(pairs: list[tuple[str, Any]], *, within: tuple[str, ...]) -> None:
     seen = set()
     for key, _ in pairs:
         if key in seen:
-            raise Invalid.at(f"/{key}", f"The key `{key}` stands twice. Send it once.")
+            raise Invalid.at(
+                pointer_to((*within, key)), f"The key `{_visible(key[:64])}` stands twice. Send it once."
+            )
         seen.add(key)
+
+
+def _require_single_list(body: bytes, events: list[bytes]) -> None:
+    """Refuse `events` that stands twice: then the list that was read is not all that is in the body."""
+    begin = _BATCH_BEGIN.match(body)
+    at = begin.end() if begin else 0
+    for n, event in enumerate(events):
+        between = _BATCH_NEXT.match(body, at) if n else None
+        at = between.end() if between else at
+        if not body.startswith(event, at):
+            break
+        at += len(event)
+    if not _BATCH_END.fullmatch(body, at):
+        raise Invalid.at("/events", "The key `events` stands twice. Send it once.")
 
 
 def _depth_over(data: bytes, limit: int) -> bool:
@@ -213,10 +247,16 @@ def _check_texts(event: PublishedEvent) -> None:
         )
     for key, value in metadata.items():
         if len(key) > MAX_METADATA_CHARS or len(value) > MAX_METADATA_CHARS:
-            errors.append(FieldError(f"/metadata/{key[:64]}", f"At most {MAX_METADATA_CHARS} characters."))
+            errors.append(
+                FieldError(
+                    pointer_to(("metadata", _visible(key[:64]))), f"At most {MAX_METADATA_CHARS} characters."
+                )
+            )
         if not _storable(key) or not _storable(value):
             errors.append(
-                FieldError(f"/metadata/{_visible(key[:64])}", "The character U+0000 cannot be stored.")
+                FieldError(
+                    pointer_to(("metadata", _visible(key[:64]))), "The character U+0000 cannot be stored."
+                )
             )
     if event.correlation_id is not None and not _storable(event.correlation_id):
         errors.append(FieldError("/correlation_id", "The character U+0000 cannot be stored."))
