@@ -16,6 +16,7 @@ from celery import signals
 from app.core.logging import configure
 from app.core.queue import make_celery
 from app.core.settings import load_settings
+from workers.alive import mark_beat
 from workers.resident import Resident
 from workers.tasks import register
 
@@ -59,6 +60,12 @@ def _tell_children(**_: Any) -> None:
 def _stop_resident(**_: Any) -> None:
     if _resident is not None:
         _resident.stop()
+
+
+@signals.after_task_publish.connect
+def _note_wake_up(**_: Any) -> None:
+    # Of all processes that load this module only beat sends tasks.
+    mark_beat(settings)
 
 
 def _watch_for_shutdown() -> None:

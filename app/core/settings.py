@@ -72,8 +72,12 @@ class Settings(BaseSettings):
     publish_pool_size: int = Field(
         default=3, ge=1, description="Connections for publishing: two flushes overlap, one looks things up."
     )
-    database_connect_timeout_seconds: float = Field(default=3.0, gt=0)
-    database_statement_timeout_seconds: float = Field(default=15.0, gt=0)
+    database_connect_timeout_seconds: float = Field(
+        default=3.0, gt=0, description="Longest wait for a connection, new or from the pool."
+    )
+    database_statement_timeout_seconds: float = Field(
+        default=15.0, gt=0, description="Postgres ends a statement that takes longer."
+    )
     ingest_max_waiting: int = Field(
         default=4_000, ge=1, description="Publish requests that may wait for a flush; above it 503."
     )
@@ -129,10 +133,17 @@ class Settings(BaseSettings):
         default=30, ge=7, description="Events, deliveries and attempts are kept so long."
     )
 
+    # --- Logs and signs of life
     log_format: Literal["auto", "json", "console"] = Field(
         default="auto", description="`auto`: console on a terminal, else JSON."
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        default="INFO", description="Lines below it are not written."
+    )
+    beat_file: str = Field(
+        default="",
+        description="Beat touches this file after each wake-up that the broker took; for health checks.",
+    )
 
     @field_validator("egress_allow", "encryption_keys", "retry_schedule", mode="before")
     @classmethod
