@@ -390,16 +390,18 @@ def _result(outcome: Published | BaseException) -> Published | RequestError:
 def _settle_follower(item: _Waiting, leader: _Waiting) -> None:
     if item.done.done():
         return
-    if leader.done.cancelled():
-        # The leader's client went away in between; its row may or may not be there: try again for itself.
-        item.done.set_result(Verdict.STALE)
-    elif (error := leader.done.exception()) is not None:
-        item.done.set_exception(error)
-    else:
-        verdict = leader.done.result()
-        if verdict is Verdict.ACCEPTED:
-            item.leader = leader.submission
-        item.done.set_result(verdict)
+    # What befell the leader may be its own affair (its client, its API key, its other fields): then the follower
+    # tries again for itself.
+    verdict = Verdict.STALE
+    if not leader.done.cancelled():
+        error = leader.done.exception()
+        if isinstance(error, DatabaseUnavailable):
+            item.done.set_exception(error)
+            return
+        if error is None and leader.done.result() in {Verdict.ACCEPTED, Verdict.DUPLICATE}:
+            verdict = leader.done.result()
+            item.leader = leader.submission if verdict is Verdict.ACCEPTED else None
+    item.done.set_result(verdict)
 
 
 def _accepted(item: _Waiting) -> bool:

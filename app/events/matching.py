@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 MATCH_DEADLINE_SECONDS = 1.0
 MATCH_THREADS = 2
+# Python reads no longer integers; JSON may hold them, and to a filter they are as good as infinite.
+MAX_INTEGER_DIGITS = 4_300
 
 
 class EventMatcher:
@@ -93,7 +95,7 @@ class EventMatcher:
 def _evaluate(
     event: CheckedEvent, rule: Any, filtered: tuple[FilteredRoute, ...]
 ) -> tuple[list[Any], list[Route], list[tuple[UUID, str]]]:
-    data = json.loads(event.data)
+    data = json.loads(event.data, parse_int=_integer)
     metadata = event.metadata or {}
     violations = rule.violations(data) if rule is not None else []
     matched: list[Route] = []
@@ -107,3 +109,7 @@ def _evaluate(
             except FilterError as error:
                 errors.append((candidate.route.endpoint_id, str(error)))
     return violations, matched, errors
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= MAX_INTEGER_DIGITS else float(digits)
