@@ -32,6 +32,7 @@ STOP_SECONDS = 10.0
 LOG_BYTES = 4 * 1024 * 1024  # At a start, a longer log makes way for a new one; one old log is kept.
 LOG_TAIL_LINES = 12
 
+_ENDING_SECONDS = 5.0
 _POLL_SECONDS = 0.01
 _PORT_ATTEMPTS = 5
 
@@ -199,7 +200,11 @@ class EmbeddedBroker:
             )
         if self._wait_until_ready(psutil.Process(self._child.pid)):
             return True
-        code = self._child.poll()
+        # A process that is just ending is no longer seen as running, but has no exit code yet.
+        code: int | None = None
+        if running_process(self._child.pid) is None:
+            with suppress(subprocess.TimeoutExpired):
+                code = self._child.wait(timeout=_ENDING_SECONDS)
         self.stop()
         if code is not None and not port_is_free(port):
             return False
