@@ -27,6 +27,7 @@ from app.deliveries import router as deliveries
 from app.endpoints import router as endpoints
 from app.event_types import router as event_types
 from app.events import router as events_router
+from app.events.feed_watch import FeedWatch
 from app.events.filter_errors import report_filter_errors
 from app.events.ingest import IngestBuffer
 from app.events.matching import EventMatcher
@@ -128,11 +129,13 @@ async def _publishing(app: FastAPI, runtime: Runtime) -> AsyncIterator[None]:
         wake=waker.wake,
     )
     app.state.waker, app.state.matcher, app.state.ingest = waker, matcher, ingest
+    app.state.feed_watch = feed_watch = FeedWatch(runtime.engine)
     waker.start()
     reporter = asyncio.create_task(report_filter_errors(runtime, matcher))
     try:
         yield
     finally:
+        await feed_watch.stop()
         await ingest.close()
         reporter.cancel()
         await asyncio.gather(reporter, return_exceptions=True)

@@ -1,6 +1,8 @@
 """Routes under `/v1/events`."""
 
-from typing import Annotated, Any
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import APIRouter, Query
@@ -8,24 +10,33 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.api.dependencies import Admin, Session, Viewer
+from app.api.dependencies import Admin, RuntimeDep, Session, Viewer
 from app.api.idempotency import REPLAYED_HEADER
 from app.api.pages import CreatedRange, Page, PageParams, page_of
-from app.api.routing import TransactionalRoute
+from app.api.routing import ApiRoute, TransactionalRoute
 from app.applications.service import require_application
 from app.core import ids
 from app.core.clock import EPOCH, rfc3339
 from app.core.context import Caller
 from app.core.errors import RequestError
+from app.core.pagination import DEFAULT_LIMIT, MAX_LIMIT
 from app.events import queries, service
 from app.events.envelope import CheckedEvent, read_batch, read_event
+from app.events.feed import FeedEvent, require_types
+from app.events.feed_watch import follow
 from app.events.ingest import IngestBuffer, Published
 from app.events.publish_route import PublishRoute, at_most_once, problem_of
-from app.events.schemas import BatchIn, BatchOut, EventIn, EventOut, EventWithData
+from app.events.schemas import BatchIn, BatchOut, EventIn, EventOut, EventWithData, Feed
 from app.models import Event
 
 publishing = APIRouter(prefix="/v1/events", tags=["events"], route_class=PublishRoute)
 reading = APIRouter(prefix="/v1/events", tags=["events"], route_class=TransactionalRoute)
+
+MAX_WAIT_SECONDS = 30
+# Nobody receives it; the name that logs and metrics know it by is nginx's.
+CLIENT_GONE = 499
+
+_ResultT = TypeVar("_ResultT")
 
 
 def _body_of(schema: type[Any]) -> dict[str, Any]:
@@ -120,17 +131,69 @@ async def list_events(
     return page_of(found, lambda row: EventOut(**_show(row, uids[row.application_id])))
 
 
+# Not a TransactionalRoute: a request that waits must not hold a transaction. It stands before `/{event_id}`.
+async def read_feed(
+    request: Request,
+    caller: Viewer,
+    runtime: RuntimeDep,
+    application: Annotated[
+        str | None, Query(description="Id or uid of the application; the key's own, or `default`.")
+    ] = None,
+    types: Annotated[
+        str | None,
+        Query(description="Comma-separated patterns of event types.", examples=["order.*,user.created"]),
+    ] = None,
+    cursor: Annotated[
+        str | None,
+        Query(
+            description="`cursor` of the page before; absent: the oldest event kept; `latest`: from now on."
+        ),
+    ] = None,
+    wait: Annotated[
+        int, Query(ge=0, le=MAX_WAIT_SECONDS, description="Seconds to wait while there is nothing new.")
+    ] = 0,
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="How many at most.")] = DEFAULT_LIMIT,
+) -> Response:
+    """Read an application's events in a stable order, oldest first, with their data byte for byte.
+
+    Store `cursor` once you have processed a page, and send it for the next one: then you miss nothing and see nothing
+    twice, however many publishers commit at once. Nothing new: an empty page, and the cursor to go on with. Tests
+    are not in the feed.
+    """
+    wanted = require_types(types)
+    async with runtime.sessions() as session:
+        found = await require_application(session, caller, application)
+    result = await _unless_gone(
+        request,
+        follow(
+            runtime.engine,
+            request.app.state.feed_watch,
+            application_id=found.id,
+            cursor=cursor,
+            types=wanted,
+            limit=limit,
+            wait_seconds=wait,
+        ),
+    )
+    if result is None:
+        return Response(status_code=CLIENT_GONE)
+    page, following = result
+    shown = b",".join(_with_data(event, _show(event, found.uid)) for event in page.events)
+    return Response(
+        b'{"data":[' + shown + b'],"cursor":' + orjson.dumps(following) + b"}", media_type="application/json"
+    )
+
+
+reading.add_api_route("/feed", read_feed, response_model=Feed, route_class_override=ApiRoute)
+
+
 @reading.get("/{event_id}", response_model=EventWithData)
 async def get_event(session: Session, caller: Viewer, event_id: str) -> Response:
     """Return an event with its data, byte for byte as it was published."""
     event = await service.require_event(session, caller, event_id)
     uids = await queries.uids_of(session, {event.application_id})
-    shown = EventOut(**_show(event, uids[event.application_id])).model_dump(mode="json")
-    # The data is put in as it is stored: parsing it would change numbers.
-    head = orjson.dumps(shown)[:-1]
     return Response(
-        head + b',"data":' + (event.data if event.data is not None else b"null") + b"}",
-        media_type="application/json",
+        _with_data(event, _show(event, uids[event.application_id])), media_type="application/json"
     )
 
 
@@ -209,7 +272,31 @@ def _read_or_error(raw: bytes) -> CheckedEvent | RequestError:
         return error
 
 
-def _show(event: Event, application_uid: str | None) -> dict[str, Any]:
+def _with_data(event: Event | FeedEvent, fields: dict[str, Any]) -> bytes:
+    # The data is put in as it is stored: parsing it would change numbers.
+    head = orjson.dumps(EventOut(**fields).model_dump(mode="json"))[:-1]
+    return head + b',"data":' + (event.data if event.data is not None else b"null") + b"}"
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, _ResultT]) -> _ResultT | None:
+    """Return what the work returns; when the client goes away meanwhile, end it and return None."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnect_of(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return await working if working.done() else None
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnect_of(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _show(event: Event | FeedEvent, application_uid: str | None) -> dict[str, Any]:
     return {
         "id": ids.to_text(ids.EVENT, event.id),
         "type": event.type,

@@ -68,6 +68,13 @@ class EventWithData(EventOut):
     data: Any
 
 
+class Feed(Answer):
+    """A page of the feed, oldest first."""
+
+    data: list[EventWithData]
+    cursor: str = Field(description="Store it when the page is processed, and send it for the next one.")
+
+
 class BatchResult(Answer):
     """What became of one event of a batch: its id, or a problem."""
 
