@@ -23,7 +23,7 @@ from app.endpoints.disabling import disable_gone
 from app.events.fanout import expand_next
 from workers.hosts import HostSlots
 from workers.lanes import LaneBook
-from workers.sender import cancelled, released
+from workers.sender import OWN_FAULT_SECONDS, cancelled, released
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -44,6 +44,9 @@ log = structlog.get_logger(__name__)
 DISCOVER_HOPS = 200
 DISCOVER_SECONDS = 0.1
 PROMOTE_SECONDS = 0.5
+MOST_PROMOTED = 1_000
+# No wait for something that is nearly due is shorter.
+SHORTEST_SECONDS = 0.01
 # One endpoint holds at most this share of a process' slots.
 ENDPOINT_SHARE = 10
 # A claim is worth its round trip when this part of the slots is free.
@@ -51,6 +54,14 @@ CLAIM_WHEN_FREE = 4
 AWAY_SECONDS = 1.0
 # The leases of deliveries that wait to be sent alone are renewed so often.
 RENEWALS_PER_MARGIN = 3
+# Deliveries that wait to be sent alone take at most this share of the slots; more of them come back later.
+SUSPECTS_SHARE = 8
+SUSPECT_DELAY_SECONDS = 2.0
+ALONE_SECONDS = 1.0
+# Longer than Postgres' own limit of a statement: an answer that is not here by then will not come.
+ROUND_DEADLINE_SECONDS = 30.0
+# How long a stop waits for a round that is under way, beside the grace.
+STOP_ROUND_SECONDS = 5.0
 
 
 class Drain:
@@ -81,11 +92,16 @@ class Drain:
         self._lanes = LaneBook()
         self._walk_after: Lane | None = None
         self._kicked = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._ended.set()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight: Counter[UUID] = Counter()
         # Deliveries that were under way when a process died: each is sent alone.
         self._suspects: list[Claimed] = []
+        # Since when the process belongs to them, or until when to the others.
+        self._alone_since: float | None = None
+        self._others_until = 0.0
         self._next_discover = self._next_promote = self._next_sweep = 0.0
         self._fanouts_waiting = True
         # When the last look for work ended well: what the heartbeat goes by.
@@ -116,10 +132,12 @@ class Drain:
     async def run(self) -> None:
         """Drain until `stop` is called; a database that is away only makes it wait."""
         holding = asyncio.get_running_loop().create_task(self._hold_suspects(), name="hold")
+        self._ended.clear()
         try:
             await self._run()
         finally:
             holding.cancel()
+            self._ended.set()
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -143,6 +161,9 @@ class Drain:
         """Claim nothing more, finish what is under way within the grace, hand the rest back."""
         self._stopping = True
         self._kicked.set()
+        # The last claim's deliveries are sent or handed back, too.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ended.wait(), STOP_ROUND_SECONDS)
         for claimed in self._suspects:
             self._recorder.add(released(claimed))
         self._suspects.clear()
@@ -158,18 +179,26 @@ class Drain:
     async def _round(self) -> bool:
         """Do what is due; return whether there may be more to do at once."""
         now = time.monotonic()
-        async with self._engine.connect() as connection:
+        async with asyncio.timeout(ROUND_DEADLINE_SECONDS), self._engine.connect() as connection:
             if now >= self._next_sweep:
                 await self._sweep(connection)
                 self._next_sweep = now + self._settings.sweep_seconds
             if now >= self._next_promote:
-                _, next_due = await promote(connection)
-                self._next_promote = now + min(PROMOTE_SECONDS, next_due or PROMOTE_SECONDS)
-                if next_due is not None and next_due < PROMOTE_SECONDS:
-                    self._next_promote = now + max(next_due, 0.01)
-            if self._suspects:
-                return await self._send_suspect(connection)
+                promoted, next_due = await promote(connection, most=MOST_PROMOTED)
+                soon = (
+                    0.0 if promoted == MOST_PROMOTED else max(next_due or PROMOTE_SECONDS, SHORTEST_SECONDS)
+                )
+                self._next_promote = now + min(PROMOTE_SECONDS, soon)
+                if promoted:
+                    self._next_discover = 0.0
+            if await self._one_by_one(connection, now=now):
+                # Whatever is awaited kicks when it is recorded.
+                return False
             claimed = await self._claim(connection, now=now)
+            if not claimed and self._suspects and self.in_flight == len(self._suspects):
+                # Nobody else has anything to do.
+                self._others_until = 0.0
+                claimed = True
             if self._fanouts_waiting:
                 # After the claim, so that what is ready does not wait for a look that finds nothing.
                 self._fanouts_waiting = (
@@ -196,12 +225,14 @@ class Drain:
         tenth = max(1, slots // ENDPOINT_SHARE)
         share = max(1, min(tenth, want // max(1, self._lanes.eligible)))
         turn: list[tuple[UUID, int]] = []
-        for endpoint_id in self._lanes.next(max(1, want // share), now=now):
-            room = min(share, tenth - self._in_flight[endpoint_id])
+        for endpoint_id, turns in self._lanes.next(max(1, want // share), now=now).items():
+            room = min(turns * share, tenth - self._in_flight[endpoint_id])
             if room > 0:
                 turn.append((endpoint_id, room))
+            else:
+                self._lanes.park(endpoint_id, now=now)
         if not turn:
-            return False
+            return self._lanes.eligible > 0
         claimed, results = await claim(
             connection, turn, margin_seconds=self._settings.lease_margin_seconds, worker=self._worker
         )
@@ -235,8 +266,10 @@ class Drain:
             event, endpoint = events.get(item.event_id), settings.get(item.endpoint_id)
             if event is None or event.data is None or endpoint is None:
                 self._recorder.add(cancelled(item))
+            elif self._stopping:
+                self._recorder.add(released(item))
             elif item.lost_count:
-                self._suspects.append(item)
+                self._suspect(item)
             else:
                 self._spawn(self._deliver(item, settings=endpoint, event=event, lease_ends=lease_ends))
 
@@ -263,19 +296,39 @@ class Drain:
         except Exception:
             log.exception("deliver.failed", delivery_id=str(item.id))
             metrics.DRAIN_FAILURES.inc()
-            finished = released(item)
+            finished = released(item, delay_seconds=OWN_FAULT_SECONDS)
         metrics.note_attempt(
             outcome=finished.outcome, error_class=finished.error_class, duration_ms=finished.duration_ms
         )
         self._recorder.add(finished)
 
-    async def _send_suspect(self, connection: AsyncConnection) -> bool:
-        """Send one delivery alone: if it kills this process, it takes no other one with it."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED, timeout=1.0)
+    def _suspect(self, item: Claimed) -> None:
+        """Keep a delivery that has lost its worker until it can be sent alone; more than a few come back later."""
+        if len(self._suspects) < max(1, self._settings.worker_slots // SUSPECTS_SHARE):
+            self._suspects.append(item)
+        else:
+            self._recorder.add(released(item, delay_seconds=SUSPECT_DELAY_SECONDS))
+
+    async def _one_by_one(self, connection: AsyncConnection, *, now: float) -> bool:
+        """Send suspects, each alone; return whether the process belongs to them at this moment.
+
+        One that kills this process takes no other delivery with it. After a second of that all others have as long
+        a turn, or a few slow suspects would stop the process for everybody.
+        """
+        if self._alone_since is None:
+            if not self._suspects or now < self._others_until:
+                return False
+            self._alone_since = now
+        if self.in_flight > len(self._suspects):
             return True
-        await self._recorder.drained()
-        item = self._suspects.pop(0)
+        if not self._suspects or now - self._alone_since >= ALONE_SECONDS:
+            self._others_until = now + (now - self._alone_since)
+            self._alone_since = None
+            return False
+        await self._send_alone(connection, self._suspects.pop(0))
+        return True
+
+    async def _send_alone(self, connection: AsyncConnection, item: Claimed) -> None:
         margin = self._settings.lease_margin_seconds
         now = time.monotonic()
         try:
@@ -288,18 +341,15 @@ class Drain:
             # It was not sent: give it back, and its slot here, as soon as the database answers again.
             self._recorder.add(released(item))
             raise
-        if not ours or item.endpoint_id not in settings or item.event_id not in events:
+        endpoint, event = settings.get(item.endpoint_id), events.get(item.event_id)
+        if not ours:
             self._recorder.add(released(item))
-            return True
-        log.info("drain.sending_alone", delivery_id=str(item.id), lost_count=item.lost_count)
-        await self._deliver(
-            item,
-            settings=settings[item.endpoint_id],
-            event=events[item.event_id],
-            lease_ends=now + item.timeout_seconds + margin,
-        )
-        await self._recorder.drained()
-        return True
+        elif endpoint is None or event is None or event.data is None:
+            self._recorder.add(cancelled(item))
+        else:
+            log.info("drain.sending_alone", delivery_id=str(item.id), lost_count=item.lost_count)
+            lease_ends = now + item.timeout_seconds + margin
+            self._spawn(self._deliver(item, settings=endpoint, event=event, lease_ends=lease_ends))
 
     async def _hold_suspects(self) -> None:
         """Keep the leases of those that wait for their turn: losing them would look like another lost worker."""

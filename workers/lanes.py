@@ -52,18 +52,24 @@ class LaneBook:
             news += 1
         return news
 
-    def next(self, most: int, *, now: float) -> list[UUID]:
-        """Return up to `most` lanes whose turn it is, each once, and move them to the end of the line."""
+    def next(self, turns: int, *, now: float) -> dict[UUID, int]:
+        """Deal out this many turns and return how many of them each lane got, first come first served.
+
+        The only lane of a workspace gets as many as all lanes of another workspace together.
+        """
         self._unpark_due(now)
-        turn: list[UUID] = []
-        seen: set[UUID] = set()
-        for _ in range(min(most, self.eligible)):
+        dealt: dict[UUID, int] = {}
+        for _ in range(turns):
             endpoint_id = self._rotate()
-            if endpoint_id is None or endpoint_id in seen:
+            if endpoint_id is None:
                 break
-            seen.add(endpoint_id)
-            turn.append(endpoint_id)
-        return turn
+            dealt[endpoint_id] = dealt.get(endpoint_id, 0) + 1
+        return dealt
+
+    def park(self, endpoint_id: UUID, *, now: float) -> None:
+        """Pass a lane by until one of its requests is recorded: this process has enough of it under way."""
+        if endpoint_id in self._lanes:
+            self._park(endpoint_id, now + MAX_PARK_SECONDS)
 
     def settle(self, result: LaneResult, *, share: int, now: float) -> None:
         """Note what a claim found in a lane."""

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 MOST_PER_FLUSH = 500
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.1, 2.0
+# Longer than Postgres' own limit of a statement: an answer that is not here by then will not come.
+FLUSH_DEADLINE_SECONDS = 20.0
 
 
 class Recorder:
@@ -80,7 +82,7 @@ class Recorder:
         while True:
             started = time.perf_counter()
             try:
-                async with self._engine.connect() as connection:
+                async with asyncio.timeout(FLUSH_DEADLINE_SECONDS), self._engine.connect() as connection:
                     recorded = await record(connection, batch)
             except Exception as error:
                 if not (is_away(error) or may_retry(error) or isinstance(error, TimeoutError)):

@@ -53,7 +53,8 @@ class CompiledSchema:
                 found.append(FieldError(at + pointer_to(error.absolute_path), f"{message}."))
                 if len(found) == MAX_ERRORS:
                     break
-        except (_TooCostly, RecursionError):
+        # Python's arithmetic with a number of 400 digits, or with infinity, is an error.
+        except (_TooCostly, RecursionError, ArithmeticError):
             found.append(
                 FieldError(at, "This value is too large or too deep for its schema to be checked in time.")
             )
