@@ -24,6 +24,7 @@ from app.events.fanout import expand_next
 from workers.hosts import HostSlots
 from workers.lanes import LaneBook
 from workers.sender import OWN_FAULT_SECONDS, cancelled, released
+from workers.suspects import Suspects
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
@@ -52,12 +53,9 @@ ENDPOINT_SHARE = 10
 # A claim is worth its round trip when this part of the slots is free.
 CLAIM_WHEN_FREE = 4
 AWAY_SECONDS = 1.0
-# The leases of deliveries that wait to be sent alone are renewed so often.
-RENEWALS_PER_MARGIN = 3
 # Deliveries that wait to be sent alone take at most this share of the slots; more of them come back later.
 SUSPECTS_SHARE = 8
 SUSPECT_DELAY_SECONDS = 2.0
-ALONE_SECONDS = 1.0
 # Longer than Postgres' own limit of a statement: an answer that is not here by then will not come.
 ROUND_DEADLINE_SECONDS = 30.0
 # How long a stop waits for a round that is under way, beside the grace.
@@ -97,11 +95,7 @@ class Drain:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight: Counter[UUID] = Counter()
-        # Deliveries that were under way when a process died: each is sent alone.
-        self._suspects: list[Claimed] = []
-        # Since when the process belongs to them, or until when to the others.
-        self._alone_since: float | None = None
-        self._others_until = 0.0
+        self._suspects = Suspects(most=max(1, settings.worker_slots // SUSPECTS_SHARE))
         self._next_discover = self._next_promote = self._next_sweep = 0.0
         self._fanouts_waiting = True
         # When the last look for work ended well: what the heartbeat goes by.
@@ -131,7 +125,14 @@ class Drain:
 
     async def run(self) -> None:
         """Drain until `stop` is called; a database that is away only makes it wait."""
-        holding = asyncio.get_running_loop().create_task(self._hold_suspects(), name="hold")
+        holding = asyncio.get_running_loop().create_task(
+            self._suspects.hold(
+                self._engine,
+                margin_seconds=self._settings.lease_margin_seconds,
+                lost=lambda item: self._recorder.add(released(item)),
+            ),
+            name="hold",
+        )
         self._ended.clear()
         try:
             await self._run()
@@ -164,9 +165,8 @@ class Drain:
         # The last claim's deliveries are sent or handed back, too.
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ended.wait(), STOP_ROUND_SECONDS)
-        for claimed in self._suspects:
+        for claimed in self._suspects.take_all():
             self._recorder.add(released(claimed))
-        self._suspects.clear()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
         for task in list(self._tasks):
@@ -191,14 +191,14 @@ class Drain:
                 self._next_promote = now + min(PROMOTE_SECONDS, soon)
                 if promoted:
                     self._next_discover = 0.0
-            if await self._one_by_one(connection, now=now):
-                # Whatever is awaited kicks when it is recorded.
+            if self._suspects.is_their_turn(in_flight=self.in_flight, now=now):
+                if (alone := self._suspects.next(in_flight=self.in_flight)) is not None:
+                    await self._send_alone(connection, alone)
+                # What is awaited kicks when it is recorded.
                 return False
-            claimed = await self._claim(connection, now=now)
-            if not claimed and self._suspects and self.in_flight == len(self._suspects):
-                # Nobody else has anything to do.
-                self._others_until = 0.0
-                claimed = True
+            claimed = await self._claim(connection, now=now) or self._suspects.end_wait(
+                in_flight=self.in_flight
+            )
             if self._fanouts_waiting:
                 # After the claim, so that what is ready does not wait for a look that finds nothing.
                 self._fanouts_waiting = (
@@ -269,7 +269,8 @@ class Drain:
             elif self._stopping:
                 self._recorder.add(released(item))
             elif item.lost_count:
-                self._suspect(item)
+                if not self._suspects.add(item):
+                    self._recorder.add(released(item, delay_seconds=SUSPECT_DELAY_SECONDS))
             else:
                 self._spawn(self._deliver(item, settings=endpoint, event=event, lease_ends=lease_ends))
 
@@ -302,32 +303,6 @@ class Drain:
         )
         self._recorder.add(finished)
 
-    def _suspect(self, item: Claimed) -> None:
-        """Keep a delivery that has lost its worker until it can be sent alone; more than a few come back later."""
-        if len(self._suspects) < max(1, self._settings.worker_slots // SUSPECTS_SHARE):
-            self._suspects.append(item)
-        else:
-            self._recorder.add(released(item, delay_seconds=SUSPECT_DELAY_SECONDS))
-
-    async def _one_by_one(self, connection: AsyncConnection, *, now: float) -> bool:
-        """Send suspects, each alone; return whether the process belongs to them at this moment.
-
-        One that kills this process takes no other delivery with it. After a second of that all others have as long
-        a turn, or a few slow suspects would stop the process for everybody.
-        """
-        if self._alone_since is None:
-            if not self._suspects or now < self._others_until:
-                return False
-            self._alone_since = now
-        if self.in_flight > len(self._suspects):
-            return True
-        if not self._suspects or now - self._alone_since >= ALONE_SECONDS:
-            self._others_until = now + (now - self._alone_since)
-            self._alone_since = None
-            return False
-        await self._send_alone(connection, self._suspects.pop(0))
-        return True
-
     async def _send_alone(self, connection: AsyncConnection, item: Claimed) -> None:
         margin = self._settings.lease_margin_seconds
         now = time.monotonic()
@@ -350,25 +325,6 @@ class Drain:
             log.info("drain.sending_alone", delivery_id=str(item.id), lost_count=item.lost_count)
             lease_ends = now + item.timeout_seconds + margin
             self._spawn(self._deliver(item, settings=endpoint, event=event, lease_ends=lease_ends))
-
-    async def _hold_suspects(self) -> None:
-        """Keep the leases of those that wait for their turn: losing them would look like another lost worker."""
-        margin = self._settings.lease_margin_seconds
-        while True:
-            await asyncio.sleep(margin / RENEWALS_PER_MARGIN)
-            waiting = list(self._suspects)
-            if not waiting:
-                continue
-            try:
-                async with self._engine.connect() as connection:
-                    ours = await recover.renew_leases(connection, waiting, margin_seconds=margin)
-            except Exception as error:  # noqa: BLE001 - tried again soon; a lease that ends meanwhile is swept
-                log.warning("drain.leases_not_renewed", error=type(error).__name__, deliveries=len(waiting))
-                continue
-            for item in waiting:
-                if item.id not in ours and item in self._suspects:
-                    self._suspects.remove(item)
-                    self._recorder.add(released(item))
 
     async def _sweep(self, connection: AsyncConnection) -> None:
         lost = await recover.sweep_lost_leases(connection, unix_ms=self._clock.unix_ms())
