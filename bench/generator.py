@@ -71,6 +71,7 @@ class Run:
         self._open = 0
         self._idle: deque[Connection] = deque()
         self._due: deque[int] = deque()
+        self._more_to_come = load.rate is not None
         self._finished = asyncio.get_running_loop().create_future()
         self.outcome = Outcome()
         self._loop = asyncio.get_running_loop()
@@ -140,6 +141,7 @@ class Run:
                 self._send(self._idle.popleft(), due)
             else:
                 self._due.append(due)
+        self._more_to_come = False
         self._end_if_done()
 
     def _send(self, connection: Connection, started: int) -> None:
@@ -162,7 +164,8 @@ class Run:
         return self.outcome.events + self._open - received >= self._load.backlog
 
     def _end_if_done(self) -> None:
-        if self._open == 0 and not self._due and self._is_over() and not self._finished.done():
+        waiting = self._open or self._due or self._more_to_come
+        if not waiting and self._is_over() and not self._finished.done():
             self._finished.set_result(None)
 
 

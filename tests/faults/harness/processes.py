@@ -86,7 +86,7 @@ class ManagedProcess:
     def kill_tree(self) -> None:
         """SIGKILL it and all its descendants, as a machine that loses power does."""
         family = self.children()
-        for process in family:  # First none may act on the death of another.
+        for process in family:  # None may act on the death of another.
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
         self.kill()

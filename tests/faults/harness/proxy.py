@@ -22,6 +22,7 @@ class TcpProxy:
         self._upstream = (host, port)
         self._server: asyncio.Server | None = None
         self._pairs: set[_Pair] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._flowing.set()
         self.delay_seconds = 0.0
@@ -31,7 +32,7 @@ class TcpProxy:
 
     async def start(self) -> Self:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, HOST, self.port)
+        self._server = await asyncio.start_server(self._accepted, HOST, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -39,6 +40,10 @@ class TcpProxy:
         """Close the listener and every connection."""
         await self.refuse()
         self.reset()
+        serving = list(self._serving)
+        for task in serving:  # Stalled ones would wait for ever.
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     @property
     def connections(self) -> int:
@@ -82,12 +87,29 @@ class TcpProxy:
         if self._server is None:
             await self.start()
 
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            up_reader, up_writer = await asyncio.open_connection(*self._upstream)
-        except OSError:
-            _reset(writer)
-            return
+            try:
+                up_reader, up_writer = await asyncio.open_connection(*self._upstream)
+            except OSError:
+                _reset(writer)
+                return
+            await self._forward(reader, writer, up_reader, up_writer)
+        finally:
+            writer.close()
+
+    async def _forward(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        up_reader: asyncio.StreamReader,
+        up_writer: asyncio.StreamWriter,
+    ) -> None:
         pair = _Pair(writer, up_writer)
         self._pairs.add(pair)
         try:
@@ -97,8 +119,7 @@ class TcpProxy:
             )
         finally:
             self._pairs.discard(pair)
-            for each in (writer, up_writer):
-                each.close()
+            up_writer.close()
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, into_open: Callable[[], bool]
