@@ -149,7 +149,8 @@ def _become_celery(*arguments: str) -> NoReturn:
     """Replace this process by Celery. `app` never imports `workers`, so Celery is told the name."""
     from app.cli.surroundings import environment
 
-    command = [sys.executable, "-m", "celery", "-A", CELERY_APP, *arguments]
+    # Without its banner: what it says is in our own log lines.
+    command = [sys.executable, "-m", "celery", "--quiet", "-A", CELERY_APP, *arguments]
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(sys.executable, command, environment())  # noqa: S606 - our own interpreter, no shell
