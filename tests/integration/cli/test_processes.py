@@ -139,7 +139,7 @@ def test_worker_becomes_celery(start: Start) -> None:
     arguments = psutil.Process(process.pid).cmdline()
     code, _ = process.stop(signal.SIGTERM)
 
-    assert arguments[1:6] == ["-m", "celery", "-A", "workers.celery_app", "worker"]
+    assert arguments[1:7] == ["-m", "celery", "--quiet", "-A", "workers.celery_app", "worker"]
     assert code == 0
 
 
@@ -160,7 +160,7 @@ def test_beat_becomes_celery_and_sends_wake_ups(start: Start, broker_url: str) -
     code, _ = process.stop(signal.SIGTERM)
 
     assert message.headers["task"] == DRAIN_TASK
-    assert arguments[1:6] == ["-m", "celery", "-A", "workers.celery_app", "beat"]
+    assert arguments[1:7] == ["-m", "celery", "--quiet", "-A", "workers.celery_app", "beat"]
     assert code == 0
 
 
