@@ -117,7 +117,9 @@ WITH seen AS MATERIALIZED (
 SELECT CAST(reached.xid AS text), reached.id, reached.rows_seen,
   e.id, e.application_id, e.type, e.uid, e.data, e.occurred_at, e.correlation_id, e.metadata, e.priority, e.deliveries,
   e.data_erased_at, e.created_at
-FROM reached LEFT JOIN (page JOIN events e ON e.id = page.id) ON true
+FROM reached LEFT JOIN (page CROSS JOIN LATERAL (
+  -- OFFSET 0 keeps this a look-up by id in one partition: a join could read them all.
+  SELECT * FROM events WHERE events.id = page.id OFFSET 0) e) ON true
 ORDER BY page.xid, page.id
 """)
 

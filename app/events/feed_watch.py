@@ -52,6 +52,11 @@ class FeedWatch:
         self._looking: asyncio.Task[None] | None = None
         self._closed = False
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for news now."""
+        return len(self._waiters)
+
     async def wait(self, application_id: UUID, after: Position, *, seconds: float) -> bool:
         """Return True as soon as the application's feed has something after a place, False when time is up.
 
