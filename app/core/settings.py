@@ -92,9 +92,6 @@ class Settings(BaseSettings):
         default=1_000, ge=1, description="Fan-outs above it are expanded by a worker."
     )
     wake_interval_seconds: float = Field(default=0.02, ge=0, description="At most one wake-up in this time.")
-    wake_deadline_seconds: float = Field(
-        default=0.05, gt=0, description="Longest time that one wake-up may take before it counts as failed."
-    )
 
     # --- The workers
     worker_processes: int = Field(default=0, ge=0, description="Prefork processes; 0 is one per two cores.")
