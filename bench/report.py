@@ -77,4 +77,4 @@ def show(results: list[Result], *, machine: dict[str, object]) -> None:
 
 
 def _number(value: float) -> str:
-    return f"{value:,.0f}" if value >= 100 else f"{value:,.2f}"
+    return f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:,.2f}"

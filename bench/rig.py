@@ -28,6 +28,18 @@ NUMBER = "#" * 12  # The load generator puts a running number there.
 PATIENCE_SECONDS = 120.0
 # When nothing has arrived for so long, what is missing is counted as lost.
 SILENCE_SECONDS = 15.0
+# Counts statements; it costs Postgres a few per cent of its time.
+STATISTICS = {
+    "shared_preload_libraries": "pg_stat_statements",
+    "pg_stat_statements.track": "top",
+    "pg_stat_statements.track_utility": "off",
+}
+_QUEUED = "SELECT count(*) FROM delivery_queue"
+# Ours are not Bellwire's: the ones that this file waits with, and those about the statistics.
+_STATEMENTS = (
+    "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid"
+    " WHERE d.datname = current_database() AND query <> %s AND query NOT LIKE '%%pg_stat_statements%%'"
+)
 
 console = Console(stderr=True)
 
@@ -140,10 +152,18 @@ class Rig:
             except NotInTime:
                 continue
 
+    def queued(self) -> int:
+        """Return how many deliveries wait or are under way."""
+        return self.stack.number(_QUEUED)
+
+    def statements(self) -> int:
+        """Return how many SQL statements Bellwire's processes have run so far."""
+        return self.stack.number(_STATEMENTS, [_QUEUED])
+
     async def wait_until_recorded(self) -> int:
         """Wait until the queue is empty and return how many attempts are on record."""
         await wait_until(
-            lambda: self.stack.number("SELECT count(*) FROM delivery_queue") == 0,
+            lambda: self.queued() == 0,
             seconds=PATIENCE_SECONDS,
             what="the queue is empty",
         )
@@ -184,7 +204,10 @@ class Rig:
 async def open_rig(*, workers: int = 1, settings: Mapping[str, str] | None = None) -> AsyncIterator[Rig]:
     """Start a fresh stack with the settings as shipped (and `settings`), a receiver and a generator."""
     secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
-    async with Stack(short=False, workers=workers, receives=False, settings=settings) as stack:
+    async with Stack(
+        short=False, workers=workers, receives=False, settings=settings, postgres_settings=STATISTICS
+    ) as stack:
+        stack.sql("CREATE EXTENSION pg_stat_statements")
         counter = stack.folder / "counter"
         counter.write_bytes(bytes(COUNTER_BYTES))
         async with (
