@@ -69,7 +69,7 @@ async def until_waiting(traffic: Traffic, count: int) -> None:
     """Return when so many requests wait for news."""
     async with asyncio.timeout(BOUND_SECONDS):
         while traffic.app.state.feed_watch.waiting != count:
-            await traffic.client.get("/healthz")
+            await read(traffic, wait=0)
 
 
 async def test_pages_in_order(traffic: Traffic) -> None:
