@@ -112,6 +112,9 @@ async def update_application(
     if session.is_modified(application):
         application.updated_at = func.now()
         await _flush(session, uid=application.uid)
+        if before.get("uid", application.uid) != application.uid:
+            # Publishers name it by its uid, and processes remember what a uid stands for.
+            await queries.bump_routing(session, application.id)
         await session.refresh(application)
         await audit.record(
             session,

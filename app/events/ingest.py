@@ -133,7 +133,8 @@ class IngestBuffer:
                 # The client has gone: what is not yet being written is dropped before the flush.
                 waiting.done.cancel()
                 raise
-            if verdict is Verdict.STALE:
+            # Gone: another application may have its uid now.
+            if verdict in {Verdict.STALE, Verdict.GONE}:
                 refresh = True
                 continue
             return await self._answer(waiting, verdict)

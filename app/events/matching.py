@@ -7,6 +7,7 @@ another one's publish.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -47,13 +48,28 @@ class EventMatcher:
             Invalid: the event type's schema refuses the data (validation `reject`).
 
         """
-        load = self._routing.refresh if refresh else self._routing.get
-        table = await load(workspace_id, event.application)
-        if table is None or (bound_to is not None and bound_to != table.application_id):
-            raise NotFound(
-                f"There is no application {event.application!r} in this workspace. "
-                "Create it with POST /v1/applications, or leave `application` out to use the default."
-            )
+        table = None if refresh else await self._routing.get(workspace_id, event.application)
+        if table is not None:
+            # What a remembered table allows is checked by the statement that writes; what it refuses is looked at
+            # again, for the catalogue or the owner of the uid may have changed since.
+            with contextlib.suppress(NotFound, Invalid):
+                return table, await self._match(event, table, bound_to=bound_to)
+            refresh = True
+        if refresh:
+            table = await self._routing.refresh(workspace_id, event.application)
+        if table is None:
+            raise _no_application(event)
+        try:
+            return table, await self._match(event, table, bound_to=bound_to)
+        except Invalid:
+            metrics.SCHEMA_VIOLATIONS.labels("reject").inc()
+            raise
+
+    async def _match(
+        self, event: CheckedEvent, table: RoutingTable, *, bound_to: UUID | None
+    ) -> tuple[Route, ...]:
+        if bound_to is not None and bound_to != table.application_id:
+            raise _no_application(event)
         if table.reserved:
             raise Conflict(
                 "The application `operations` is reserved for Bellwire's own events. Publish to another application."
@@ -61,7 +77,7 @@ class EventMatcher:
         rule = table.rules.get(event.type)
         routes = table.routes_for(event.type)
         if rule is None and not routes.filtered:
-            return table, routes.always
+            return routes.always
         loop = asyncio.get_running_loop()
         work = loop.run_in_executor(self._threads, _evaluate, event, rule, routes.filtered)
         try:
@@ -70,17 +86,17 @@ class EventMatcher:
             late = "the filter took too long"
             violations, matched = [], []
             errors = [(route.route.endpoint_id, late) for route in routes.filtered]
-        for endpoint_id, message in errors:
-            self._errors[endpoint_id] = (self._errors.get(endpoint_id, (0, ""))[0] + 1, message)
-            metrics.FILTER_ERRORS.inc()
         if violations and rule is not None:
-            metrics.SCHEMA_VIOLATIONS.labels(rule.validation).inc()
             if rule.validation == "reject":
                 raise Invalid(
                     f"The data breaks the schema of the event type {event.type!r}; see `errors`.",
                     errors=violations,
                 )
-        return table, (*routes.always, *matched)
+            metrics.SCHEMA_VIOLATIONS.labels(rule.validation).inc()
+        for endpoint_id, message in errors:
+            self._errors[endpoint_id] = (self._errors.get(endpoint_id, (0, ""))[0] + 1, message)
+            metrics.FILTER_ERRORS.inc()
+        return (*routes.always, *matched)
 
     def collect_errors(self) -> dict[UUID, tuple[int, str]]:
         """Return and forget the filter errors since the last call: (count, last message) by endpoint."""
@@ -90,6 +106,13 @@ class EventMatcher:
     def close(self) -> None:
         """Let the threads go."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _no_application(event: CheckedEvent) -> NotFound:
+    return NotFound(
+        f"There is no application {event.application!r} in this workspace. "
+        "Create it with POST /v1/applications, or leave `application` out to use the default."
+    )
 
 
 def _evaluate(

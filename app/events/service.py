@@ -133,7 +133,7 @@ async def _store(
     answers = {
         n: _outcome(submission, verdict, first=firsts.get(_key(submission) or _NO_KEY))
         for n, submission, verdict in judged
-        if verdict is not Verdict.STALE
+        if verdict not in {Verdict.STALE, Verdict.GONE}
     }
     # A repeat of an event whose leader was refused is tried again for itself.
     answers |= {
