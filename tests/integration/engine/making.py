@@ -49,6 +49,11 @@ class Workshop:
     workspace_id: UUID = field(default_factory=lambda: ids.uuid7(1))
     application_id: UUID = field(default_factory=lambda: ids.uuid7(2))
 
+    @property
+    def url(self) -> str:
+        """The database's address."""
+        return self.transactional.url.render_as_string(hide_password=False)
+
     async def sql(self, statement: str, **values: Any) -> list[Row[Any]]:
         """Run one statement and return its rows."""
         async with self.engine.connect() as connection:
