@@ -21,6 +21,8 @@ from app.main import create_app
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
+    from fastapi import FastAPI
+
     from app.core.settings import Settings
 
     Message = MutableMapping[str, Any]
@@ -47,7 +49,8 @@ def serve_api(settings: Settings) -> None:
     logging.configure(settings, process="api")
     listener = listen(settings.host, settings.port)
     settings = settings.model_copy(update={"port": listener.getsockname()[1]})
-    application = _Startup(create_app(settings))
+    app = create_app(settings)
+    application = _Startup(app)
     server = _Server(
         uvicorn.Config(
             application,
@@ -62,7 +65,8 @@ def serve_api(settings: Settings) -> None:
             proxy_headers=False,
             timeout_graceful_shutdown=STOP_SECONDS,
             backlog=BACKLOG,
-        )
+        ),
+        let_go=lambda: _let_feed_go(app),
     )
     try:
         with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -107,13 +111,28 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, but that it says where it listens also for a socket that was handed to it."""
+    """uvicorn, but that it says where it listens, and lets go of requests that only wait before it stops."""
+
+    def __init__(self, config: uvicorn.Config, *, let_go: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._let_go = let_go
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Before uvicorn waits for the requests under way: one that holds the feed may wait for 30 s.
+        self._let_go()
+        await super().shutdown(sockets=sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         for listener in sockets or []:
             host, port = listener.getsockname()[:2]
             _log.info("api.listening", host=host, port=port)
+
+
+def _let_feed_go(app: FastAPI) -> None:
+    watch = getattr(app.state, "feed_watch", None)
+    if watch is not None:
+        watch.close()
 
 
 class _Startup:
