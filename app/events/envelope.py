@@ -64,6 +64,7 @@ class _Batch(msgspec.Struct, forbid_unknown_fields=True):
 
 _EVENT_DECODER = msgspec.json.Decoder(PublishedEvent)
 _BATCH_DECODER = msgspec.json.Decoder(_Batch)
+_JSON_DECODER = msgspec.json.Decoder(msgspec.Raw)
 _DATA_KEY = re.compile(rb'"data"\s*:\s*')
 _AFTER_VALUE = re.compile(rb"\s*[,}]")
 _BATCH_BEGIN = re.compile(rb'\s*\{\s*"[^"]*"\s*:\s*\[\s*')
@@ -94,6 +95,7 @@ def read_event(body: bytes) -> CheckedEvent:
     except RecursionError:
         raise _too_deep() from None
     except msgspec.ValidationError as error:
+        _require_json(body)
         raise _invalid(str(error)) from None
     except msgspec.DecodeError as error:
         raise _malformed(error) from None
@@ -128,6 +130,7 @@ def read_batch(body: bytes) -> list[bytes]:
     except RecursionError:
         raise _too_deep() from None
     except msgspec.ValidationError as error:
+        _require_json(body)
         raise _invalid(str(error)) from None
     except msgspec.DecodeError as error:
         raise _malformed(error) from None
@@ -149,6 +152,16 @@ def _require_utf8(body: bytes) -> None:
         raise Malformed(
             f"The body is not UTF-8: byte {error.start} cannot be read. Encode the JSON as UTF-8 and send it again."
         ) from None
+
+
+def _require_json(body: bytes) -> None:
+    """Tell that the body is not JSON at all rather than that its first field breaks a rule."""
+    try:
+        _JSON_DECODER.decode(body)
+    except RecursionError:
+        raise _too_deep() from None
+    except msgspec.DecodeError as error:
+        raise _malformed(error) from None
 
 
 def _malformed(error: msgspec.DecodeError) -> Malformed:
