@@ -64,3 +64,7 @@ bench: $(STAMP) ## Measure: publishing, latency, drain; a table, and JSON in ben
 .PHONY: migrate
 migrate: $(STAMP) ## Bring the schema of BELLWIRE_DATABASE_URL up to date
 	$(BIN)/bellwire migrate
+
+.PHONY: docs
+docs: $(STAMP) ## Write the tables in docs/ that the code decides
+	$(BIN)/python docs/generate.py
