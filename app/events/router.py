@@ -24,8 +24,9 @@ from app.events import queries, service
 from app.events.envelope import CheckedEvent, read_batch, read_event
 from app.events.feed import FeedEvent, require_types
 from app.events.feed_watch import follow
-from app.events.ingest import IngestBuffer, Published
+from app.events.ingest import IngestBuffer
 from app.events.publish_route import PublishRoute, at_most_once, problem_of
+from app.events.published import Published
 from app.events.schemas import BatchIn, BatchOut, EventIn, EventOut, EventWithData, Feed
 from app.models import Event
 

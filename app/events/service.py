@@ -11,7 +11,8 @@ from app.core.errors import NotFound, RequestError, TooBusy
 from app.deliveries.cancel import cancel_pending
 from app.events import queries
 from app.events.accept import Submission, Verdict, accept, first_of_uids
-from app.events.ingest import MAX_MATCH_TRIES, Published, answer_of
+from app.events.ingest import MAX_MATCH_TRIES
+from app.events.published import Published, answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

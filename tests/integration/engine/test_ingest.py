@@ -14,8 +14,9 @@ from app.core.db import make_engine
 from app.core.errors import Conflict, DatabaseUnavailable, Invalid, NotFound, TooBusy, Unauthenticated
 from app.core.settings import Settings
 from app.events.envelope import read_event
-from app.events.ingest import IngestBuffer, Published
+from app.events.ingest import IngestBuffer
 from app.events.matching import EventMatcher
+from app.events.published import Published
 from app.events.routing import RoutingCache
 from tests.faults.harness.proxy import TcpProxy
 from tests.faults.harness.waiting import wait_until
