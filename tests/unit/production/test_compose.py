@@ -156,6 +156,18 @@ def test_each_process_is_told_what_it_needs_and_no_more() -> None:
         }
 
 
+def test_bellwire_is_no_superuser() -> None:
+    """The addresses name the role that the first start makes, which owns its database and nothing else."""
+    (script,) = (config["content"] for config in COMPOSE["configs"].values())
+    address = SERVICES["api"]["environment"]["BELLWIRE_DATABASE_URL"]
+
+    assert re.match(r"postgresql://bellwire:\$\{DATABASE_PASSWORD:\?[^}]+\}@postgres:5432/bellwire$", address)
+    assert "CREATE ROLE bellwire LOGIN PASSWORD :'password';" in script
+    assert "CREATE DATABASE bellwire OWNER bellwire;" in script
+    assert "SUPERUSER" not in script.upper()
+    assert "POSTGRES_USER" not in SERVICES["postgres"]["environment"]
+
+
 def test_the_worker_has_time_to_stop() -> None:
     """Its grace ends well before Docker kills it; so do a longest publish and the API."""
     settings = Settings.model_construct()
@@ -167,13 +179,18 @@ def test_the_worker_has_time_to_stop() -> None:
 
 def test_the_example_holds_every_variable_and_no_secret() -> None:
     """.env.example names what the compose file asks for; secrets are left to be filled in."""
-    asked = set(re.findall(r"\$\{(\w+)", TEXT))
+    asked = set(re.findall(r"(?<!\$)\$\{(\w+)", TEXT))
     required = set(re.findall(r"\$\{(\w+):\?", TEXT))
     given = dict(re.findall(r"^(\w+)=(.*)$", EXAMPLE, re.MULTILINE))
 
     assert given.keys() == asked
     assert all(given[name] == "" for name in required)
-    assert required == {"POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "BELLWIRE_ENCRYPTION_KEYS"}
+    assert required == {
+        "POSTGRES_PASSWORD",
+        "DATABASE_PASSWORD",
+        "RABBITMQ_PASSWORD",
+        "BELLWIRE_ENCRYPTION_KEYS",
+    }
 
 
 def test_no_secret_stands_in_the_file() -> None:
