@@ -175,6 +175,9 @@ class Drain:
             await asyncio.wait(self._tasks)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._recorder.drained(), max(5.0, grace_seconds))
+        if self._tasks:
+            # What the last results set going: an endpoint that is gone is being disabled.
+            await asyncio.wait(self._tasks, timeout=STOP_ROUND_SECONDS)
 
     async def _round(self) -> bool:
         """Do what is due; return whether there may be more to do at once."""

@@ -188,14 +188,20 @@ class Workshop:
         **fields: Any,
     ) -> list[UUID]:
         """Accept `count` events for one endpoint and return the ids of their deliveries, in their order."""
-        workspace_id, application_id = (
-            await self.sql(
-                "SELECT workspace_id, application_id FROM endpoints WHERE id = :id", id=endpoint_id
-            )
-        )[0]
+        ((workspace_id, application_id, version),) = await self.sql(
+            "SELECT e.workspace_id, e.application_id, a.routing_version"
+            " FROM endpoints e JOIN applications a ON a.id = e.application_id WHERE e.id = :id",
+            id=endpoint_id,
+        )
         route = Route(endpoint_id, fifo=fifo, max_age_seconds=max_age_seconds)
         made = [
-            self.submission([route], workspace_id=workspace_id, application_id=application_id, **fields)
+            self.submission(
+                [route],
+                workspace_id=workspace_id,
+                application_id=application_id,
+                routing_version=version,
+                **fields,
+            )
             for _ in range(count)
         ]
         verdicts = await self.accept(*made)
