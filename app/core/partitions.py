@@ -56,10 +56,11 @@ def ensure(connection: Connection, *, days_ahead: int = DAYS_AHEAD) -> list[str]
         name = name_of(table, day)
         lower, upper = (lowest_uuid_at(_unix_ms(d)) for d in (day, day + timedelta(days=1)))
         storage = f" WITH (fillfactor = {FILLFACTOR[table]})" if table in FILLFACTOR else ""
+        # Made beside the table and then attached: `PARTITION OF` would wait for every open transaction that has
+        # written to the table, and every publish would wait behind it.
+        connection.execute(text(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL){storage}"))
         connection.execute(
-            text(
-                f"CREATE TABLE {name} PARTITION OF {table} FOR VALUES FROM ('{lower}') TO ('{upper}'){storage}"
-            )
+            text(f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{lower}') TO ('{upper}')")
         )
         made.append(name)
     return made

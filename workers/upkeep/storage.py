@@ -19,8 +19,8 @@ log = structlog.get_logger(__name__)
 
 # Fewer days ahead than this is an alarm: something has kept upkeep from working for days.
 FEW_DAYS_AHEAD = 2
-# A drop waits for its lock at most so long; the next minute tries again.
-DROP_LOCK_TIMEOUT = "2s"
+# A drop waits for its lock at most so long, for publishing waits behind it; the next minute tries again.
+DROP_LOCK_TIMEOUT = "250ms"
 
 
 async def make_partitions(connection: AsyncConnection, *, settings: Settings) -> int:  # noqa: ARG001 - one form for all duties
