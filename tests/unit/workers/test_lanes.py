@@ -252,7 +252,9 @@ class Walk(RuleBasedStateMachine):
     @rule()
     def nobody_starves(self) -> None:
         """Within as many turns as workspaces × applications × endpoints every lane that may go has one."""
-        ready = {one: at for one, at in self.known.items() if self.parked.get(one, 0.0) <= self.now}
+        # The walk lets those take part again whose pause is over: a pause of 0 s is over at once.
+        self.parked = {one: until for one, until in self.parked.items() if until > self.now}
+        ready = {one: at for one, at in self.known.items() if one not in self.parked}
 
         dealt = self.book.next(4 * 3 * 4, now=self.now)
 
