@@ -137,7 +137,8 @@ WITH wanted AS MATERIALIZED (
   UPDATE delivery_queue q SET state = 1, lease_token = nextval('delivery_lease_seq'), leased_at = now(),
     lease_until = now() + (t.timeout_seconds + CAST(:margin AS float8)) * interval '1 second',
     leased_by = :worker, alone = false
-  FROM taken t WHERE q.id = t.id
+  -- The array makes it a look-up by id, also where the plan was made while the queue was empty.
+  FROM taken t WHERE q.id = t.id AND q.id = ANY(ARRAY(SELECT id FROM taken))
   RETURNING q.id, q.lease_token, q.endpoint_id, q.workspace_id, q.application_id, q.event_id, q.trigger,
     q.attempt_count, q.schedule_step, q.blocked_count, q.lost_count, q.due_at, q.rank, q.seq
 )
@@ -158,7 +159,7 @@ WITH due AS MATERIALIZED (
   SELECT id FROM delivery_queue WHERE state = 2 AND due_at <= now()
   ORDER BY due_at LIMIT :most FOR UPDATE SKIP LOCKED
 ), moved AS (
-  UPDATE delivery_queue q SET state = 0 FROM due WHERE q.id = due.id RETURNING 1
+  UPDATE delivery_queue SET state = 0 WHERE id = ANY(ARRAY(SELECT id FROM due)) RETURNING 1
 )
 SELECT (SELECT count(*) FROM moved),
   (SELECT extract(epoch FROM min(due_at) - now())::float8 FROM delivery_queue

@@ -79,7 +79,7 @@ WITH late AS MATERIALIZED (
   WHERE deadline_at <= now() AND state <> 1
   ORDER BY deadline_at LIMIT :most FOR UPDATE SKIP LOCKED
 ), gone AS (
-  DELETE FROM delivery_queue q USING late WHERE q.id = late.id
+  DELETE FROM delivery_queue WHERE id = ANY(ARRAY(SELECT id FROM late))
 ), lane AS MATERIALIZED (
   -- The wait of a FIFO lane is that of its head; a row that was tried is the head.
   SELECT e.endpoint_id FROM endpoint_runtime e
