@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -46,9 +48,14 @@ def _configure_logging(**_: Any) -> None:
 def _start_resident(**_: Any) -> None:
     global _resident  # noqa: PLW0603 - one per process, by design
     # Nothing is awaited here: a database that is away must not look like a process that does not start.
-    _resident = Resident(settings)
+    _resident = Resident(settings, failed=_stop_worker)
     _resident.start()
     threading.Thread(target=_watch_for_shutdown, name="bellwire-shutdown", daemon=True).start()
+
+
+def _stop_worker() -> None:
+    # A process whose loop has ended would take wake-ups and do nothing: the whole worker stops, and its log says why.
+    os.kill(os.getppid(), signal.SIGTERM)
 
 
 @signals.worker_shutting_down.connect

@@ -31,7 +31,7 @@ from workers.transport import EngineLimits, make_sender
 from workers.upkeep import run_upkeep
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -52,8 +52,10 @@ JOIN_MARGIN_SECONDS = 15.0
 class Resident:
     """The thread, its loop, and the drain that runs on it."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, failed: Callable[[], None] | None = None) -> None:
+        """`failed` is called on the resident thread if it ends by a fault: the process cannot work any more."""
         self._settings = settings
+        self._failed = failed
         self._loop: asyncio.AbstractEventLoop | None = None
         self._drain: Drain | None = None
         self._engine: AsyncEngine | None = None
@@ -93,7 +95,8 @@ class Resident:
                 runner.run(self._main())
             except Exception:
                 log.exception("resident.failed")
-                raise
+                if self._failed is not None:
+                    self._failed()
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()

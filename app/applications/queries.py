@@ -42,11 +42,6 @@ async def find_application(session: AsyncSession, caller: Caller, reference: str
     return (await session.scalars(_visible_to(caller).where(named))).one_or_none()
 
 
-async def find_application_by_id(session: AsyncSession, application_id: UUID) -> Application | None:
-    """Return an application, deleted ones too: what belongs to it may still be shown."""
-    return await session.get(Application, application_id)
-
-
 async def lock_application(session: AsyncSession, application_id: UUID) -> Application | None:
     """Lock the application's row, first of all rows that a change of it locks, and return it as it is now."""
     query = select(Application).where(Application.id == application_id, Application.deleted_at.is_(None))

@@ -36,11 +36,6 @@ def uuid7(unix_ms: int) -> UUID:
     return UUID(int=value)
 
 
-def unix_ms_of(value: UUID) -> int:
-    """Return the Unix time in milliseconds that a UUIDv7 carries."""
-    return value.int >> 80
-
-
 def lowest_uuid_at(unix_ms: int) -> UUID:
     """Return the smallest UUID of this millisecond: a bound for partitions and ranges."""
     return UUID(int=(unix_ms & 0xFFFFFFFFFFFF) << 80)

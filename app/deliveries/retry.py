@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 JITTER_LOW, JITTER_HIGH = 0.8, 1.2
-FULL_JITTER_FLOOR_SECONDS = 1.0
 MAX_RETRY_AFTER_SECONDS = 86_400
 MAX_BLOCKED_TRIES = 3
 
@@ -40,8 +39,3 @@ def next_delay_seconds(
 def draw_jitter() -> float:
     """Draw the factor that spreads retries of one moment over a range."""
     return random.uniform(JITTER_LOW, JITTER_HIGH)  # noqa: S311 - spreading load, not a secret
-
-
-def full_jitter_seconds(delay: float, *, draw: float) -> float:
-    """Return a wait between the floor and `delay`: after a recovery everybody would come at once."""
-    return max(FULL_JITTER_FLOOR_SECONDS, delay * draw)

@@ -100,8 +100,3 @@ def require_move(source: State | None, target: State, *, cause: Cause) -> Move:
     if move is None:
         raise IllegalMove(f"A delivery cannot go from {source or 'nothing'} to {target} because of {cause}.")
     return move
-
-
-def may_move(source: State, *, cause: Cause) -> bool:
-    """Tell whether a cause can move a delivery that is in `source`."""
-    return any(move.source == source and move.cause == cause for move in MOVES)

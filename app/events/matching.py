@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from app.core import metrics
-from app.core.errors import Conflict, Invalid, NotFound
+from app.core.errors import Conflict, Invalid, NotFound, TooBusy
 from app.endpoints.filters import FilterError
 
 if TYPE_CHECKING:
@@ -46,13 +46,14 @@ class EventMatcher:
             NotFound: no such application, or the caller's key is bound to another.
             Conflict: the application is reserved for Bellwire's own events.
             Invalid: the event type's schema refuses the data (validation `reject`).
+            TooBusy: that schema could not be checked in time.
 
         """
         table = None if refresh else await self._routing.get(workspace_id, event.application)
         if table is not None:
             # What a remembered table allows is checked by the statement that writes; what it refuses is looked at
             # again, for the catalogue or the owner of the uid may have changed since.
-            with contextlib.suppress(NotFound, Invalid):
+            with contextlib.suppress(NotFound, Invalid, TooBusy):
                 return table, await self._match(event, table, bound_to=bound_to)
             refresh = True
         if refresh:
@@ -83,6 +84,12 @@ class EventMatcher:
         try:
             violations, matched, errors = await asyncio.wait_for(work, MATCH_DEADLINE_SECONDS)
         except TimeoutError:
+            if rule is not None and rule.validation == "reject":
+                # Refused data must not get in because its check is slow.
+                raise TooBusy(
+                    f"The data could not be checked against the schema of {event.type!r} in time, so nothing was "
+                    "stored. Send it again; if it fails again, make the data smaller or the schema simpler."
+                ) from None
             late = "the filter took too long"
             violations, matched = [], []
             errors = [(route.route.endpoint_id, late) for route in routes.filtered]

@@ -356,6 +356,25 @@ async def test_catalogue_refuses_what_breaks_its_schema(traffic: Traffic) -> Non
     assert missing.json()["errors"][0]["pointer"].startswith("/data")
 
 
+async def test_data_that_cannot_be_checked_in_time_is_not_let_in(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With `reject` a slow check is 503 and stores nothing; with `warn` the event goes through."""
+    path = "/v1/event-types/order.placed"
+    await traffic.post(
+        "/v1/event-types",
+        {"name": "order.placed", "schema": {"type": "object"}, "validation": "reject"},
+        status=201,
+    )
+    monkeypatch.setattr("app.events.matching.MATCH_DEADLINE_SECONDS", 0.0)
+    late = await send(traffic, body_with(data={"n": 1}))
+    stored = (await traffic.get("/v1/events"))["data"]
+    await traffic.client.patch(path, json={"validation": "warn"}, headers=traffic.headers)
+    warned = await send(traffic, body_with(data={"n": 1}))
+    assert (late.status_code, late.headers["Retry-After"], stored) == (503, "1", [])
+    assert warned.status_code == 202
+
+
 async def test_priority_and_trace_go_with_the_event(traffic: Traffic) -> None:
     """A high one goes ahead of what waits; the publisher's trace is passed on; a broken one is not."""
     endpoint = await traffic.endpoint()

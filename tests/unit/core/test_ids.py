@@ -17,7 +17,7 @@ UUIDS = st.integers(min_value=0, max_value=(1 << 128) - 1).map(lambda number: UU
 def test_new_id_is_a_uuid7_that_carries_its_time(unix_ms):
     """Version, variant and time are where RFC 9562 wants them."""
     made = ids.uuid7(unix_ms)
-    assert (made.version, made.variant, ids.unix_ms_of(made)) == (7, "specified in RFC 4122", unix_ms)
+    assert (made.version, made.variant, made.int >> 80) == (7, "specified in RFC 4122", unix_ms)
 
 
 @given(MILLISECONDS, st.integers(min_value=2, max_value=50))

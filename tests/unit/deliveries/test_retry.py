@@ -8,12 +8,10 @@ from hypothesis import strategies as st
 
 from app.core.settings import Settings
 from app.deliveries.retry import (
-    FULL_JITTER_FLOOR_SECONDS,
     JITTER_HIGH,
     JITTER_LOW,
     MAX_RETRY_AFTER_SECONDS,
     draw_jitter,
-    full_jitter_seconds,
     next_delay_seconds,
 )
 
@@ -77,14 +75,6 @@ def test_jitter_spreads_over_its_range() -> None:
 
     assert JITTER_LOW <= min(drawn) < JITTER_LOW + 0.05
     assert JITTER_HIGH - 0.05 < max(drawn) <= JITTER_HIGH
-
-
-@given(delay=st.floats(0, 1e6), draw=st.floats(0, 1))
-def test_full_jitter_has_a_floor(delay: float, draw: float) -> None:
-    """After a recovery the waits lie anywhere between a second and the delay."""
-    wait = full_jitter_seconds(delay, draw=draw)
-
-    assert FULL_JITTER_FLOOR_SECONDS <= wait <= max(delay, FULL_JITTER_FLOOR_SECONDS)
 
 
 def test_default_schedule_gives_twelve_attempts_over_three_days() -> None:

@@ -13,7 +13,6 @@ from app.deliveries.state import (
     IllegalMove,
     QueueRow,
     State,
-    may_move,
     require_move,
 )
 
@@ -60,12 +59,6 @@ def test_only_moves_of_the_table_are_legal(source: State | None, target: State, 
     else:
         with pytest.raises(IllegalMove, match=str(cause)):
             require_move(source, target, cause=cause)
-
-
-@pytest.mark.parametrize(("source", "cause"), list(product(State, Cause)))
-def test_may_move_agrees_with_the_table(source: State, cause: Cause) -> None:
-    """Whether a cause can move a state is what the table says."""
-    assert may_move(source, cause=cause) == any(move[0] == source and move[2] == cause for move in TABLE)
 
 
 def test_final_states_have_no_queue_row() -> None:
