@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -86,7 +87,9 @@ class Resident:
         self._ready.wait(timeout=JOIN_MARGIN_SECONDS)
         with self._stop_lock:
             if self._loop is not None and self._stop_requested is not None and self._thread.is_alive():
-                self._loop.call_soon_threadsafe(self._stop_requested.set)
+                # The loop may be closing this very moment, because it has failed: then there is nothing to stop.
+                with suppress(RuntimeError):
+                    self._loop.call_soon_threadsafe(self._stop_requested.set)
         self._thread.join(timeout=2 * self._settings.worker_grace_seconds + JOIN_MARGIN_SECONDS)
 
     def _run(self) -> None:
