@@ -77,6 +77,9 @@ class Drain:
         recorder: Recorder,
         worker: str,
     ) -> None:
+        # For what takes several statements. It cannot be had back from `_engine`: what is derived from an autocommit
+        # engine commits each statement, whatever isolation level it is given.
+        self._transactions = engine
         # Each statement is a transaction of its own: BEGIN and COMMIT would be two more round trips.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self._clock = clock
@@ -340,7 +343,7 @@ class Drain:
 
     async def _disable(self, item: Finished) -> None:
         try:
-            async with self._engine.execution_options(isolation_level="READ COMMITTED").begin() as connection:
+            async with self._transactions.begin() as connection:
                 await disable_gone(connection, endpoint_id=item.endpoint_id)
         except Exception:
             # The next delivery to it gets a 410 again, and disables it then.

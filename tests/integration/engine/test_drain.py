@@ -154,6 +154,22 @@ async def test_410_disables_the_endpoint(shop: Workshop, receiver: Receiver) -> 
     assert await shop.value("SELECT routing_version FROM applications") == 2
 
 
+async def test_410_disables_in_one_transaction(shop: Workshop, receiver: Receiver) -> None:
+    """What says that the endpoint is disabled and what keeps claims away from it are committed together."""
+    endpoint = await shop.endpoint(url=receiver.url("/in"))
+    receiver.answers("/in", answer(410))
+    await shop.publish(endpoint)
+
+    async with open_worker(shop):
+        await shop.until("SELECT NOT enabled FROM endpoints", what="the endpoint is disabled")
+
+    ((endpoint_xmin, runtime_xmin, application_xmin),) = await shop.sql(
+        "SELECT e.xmin::text, r.xmin::text, a.xmin::text FROM endpoints e"
+        " JOIN endpoint_runtime r ON r.endpoint_id = e.id JOIN applications a ON a.id = e.application_id"
+    )
+    assert endpoint_xmin == runtime_xmin == application_xmin
+
+
 async def test_hung_receiver_costs_its_own_time_only(shop: Workshop, receiver: Receiver) -> None:
     """An endpoint that never answers times out; the healthy one beside it is served meanwhile."""
     hung = await shop.endpoint(url=receiver.url("/hung"), timeout_seconds=2, retry_schedule=[3600])
