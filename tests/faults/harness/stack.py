@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -89,7 +90,9 @@ class Stack:
         self.postgres = EmbeddedPostgres(self.folder / "postgres", settings=postgres_settings)
         self.broker = None if broker_url else EmbeddedBroker(self.folder / "broker")
         self.api_key = "bw_" + secrets.token_hex(32)
-        self.api_port = choose_port()
+        # Held until the API takes it: what starts before the API chooses ports of its own in the same range.
+        self._held_port = _hold_port()
+        self.api_port = int(self._held_port.getsockname()[1])
         self.workers: list[ManagedProcess] = []
         self.beats: list[ManagedProcess] = []
         self._broker_url = broker_url
@@ -142,6 +145,7 @@ class Stack:
 
     async def stop(self) -> None:
         """End every process and remove the folder."""
+        self._held_port.close()
         await self.client.aclose()
         for process in self._processes:  # A clean stop takes seconds, and there is nothing left to lose.
             process.kill_tree()
@@ -185,6 +189,7 @@ class Stack:
 
     def start_api(self, **settings: str) -> ManagedProcess:
         """Start the API (again), with settings of its own; see `wait_for_api`."""
+        self._held_port.close()
         self.api = self._process("api", settings=settings)
         self.api.start()
         return self.api
@@ -358,6 +363,18 @@ class Stack:
 def monotonic() -> float:
     """Return the machine's monotonic clock in seconds: the ledger's times are of the same clock."""
     return time.monotonic()
+
+
+def _hold_port() -> socket.socket:
+    """Return a socket that keeps a port from all who look for a free one; without SO_REUSEADDR they see it taken."""
+    while True:
+        held = socket.socket()
+        try:
+            held.bind(("127.0.0.1", choose_port()))
+        except OSError:
+            held.close()
+        else:
+            return held
 
 
 def _kill(pid: int | None) -> None:
