@@ -13,6 +13,7 @@ from app.models.catalogue import (
 from app.models.delivery import Delivery, QueuedDelivery
 from app.models.endpoint import Endpoint, EndpointRuntime, EndpointSecret, Subscription
 from app.models.event import Event, EventKey, Fanout
+from app.models.operations import CircuitTransition, Notice
 from app.models.worker import WorkerHeartbeat
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Attempt",
     "AuditEntry",
     "Base",
+    "CircuitTransition",
     "Delivery",
     "Endpoint",
     "EndpointRuntime",
@@ -32,6 +34,7 @@ __all__ = [
     "EventType",
     "Fanout",
     "IdempotencyKey",
+    "Notice",
     "QueuedDelivery",
     "Role",
     "Subscription",

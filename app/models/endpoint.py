@@ -41,6 +41,8 @@ class Endpoint(Base):
     timeout_seconds: Mapped[int] = mapped_column(SmallInteger, server_default=text("15"))
     retry_schedule: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
     ordering: Mapped[str] = mapped_column(server_default=text("'none'"))
+    # What becomes of a FIFO line whose head is dead: it goes on, or waits for a person.
+    fifo_on_dead: Mapped[str] = mapped_column(server_default=text("'skip'"))
     format: Mapped[str] = mapped_column(server_default=text("'standard'"))
     signature: Mapped[str] = mapped_column(server_default=text("'hmac-sha256'"))
     max_age_seconds: Mapped[int | None]
@@ -56,6 +58,7 @@ class Endpoint(Base):
 
     __table_args__ = (
         CheckConstraint("ordering IN ('none', 'fifo')", name="ordering_known"),
+        CheckConstraint("fifo_on_dead IN ('skip', 'block')", name="fifo_on_dead_known"),
         CheckConstraint("format IN ('standard', 'cloudevents')", name="format_known"),
         CheckConstraint("signature IN ('hmac-sha256', 'ed25519')", name="signature_known"),
         Index(None, "workspace_id", "id"),
@@ -125,6 +128,7 @@ class EndpointRuntime(Base):
     # False while disabled, paused or deleted: nothing of it is claimed (tests excepted).
     open: Mapped[bool] = mapped_column(server_default=text("true"))
     fifo: Mapped[bool] = mapped_column(server_default=text("false"))
+    block_on_dead: Mapped[bool] = mapped_column(server_default=text("false"))
     max_in_flight: Mapped[int] = mapped_column(server_default=text("10"))
     timeout_seconds: Mapped[int] = mapped_column(SmallInteger, server_default=text("15"))
     rate_per_second: Mapped[float | None] = mapped_column(Double)
@@ -140,9 +144,25 @@ class EndpointRuntime(Base):
     consecutive_failures: Mapped[int] = mapped_column(server_default=text("0"))
     last_success_at: Mapped[datetime | None]
     last_failure_at: Mapped[datetime | None]
+    # The first failure since the last success, and how many warnings it has brought.
+    failing_since: Mapped[datetime | None]
+    failure_warnings: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    # Successes and failures of the last five minutes: slot `minute % 5`, the newest at `window_minute` (since 1970).
+    window_minute: Mapped[int] = mapped_column(server_default=text("0"))
+    window_ok: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{0,0,0,0,0}'"))
+    window_failed: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default=text("'{0,0,0,0,0}'"))
+
+    # The circuit; open without `next_probe_at`: a person holds it open.
     circuit_state: Mapped[str] = mapped_column(server_default=text("'closed'"))
+    circuit_reason: Mapped[str | None]
     circuit_opened_at: Mapped[datetime | None]
+    # Openings since it was last closed: each one waits twice as long.
+    circuit_openings: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     next_probe_at: Mapped[datetime | None]
+    half_open_at: Mapped[datetime | None]
+    probes_ok: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    # Concurrency allowed after the circuit has closed, rising with each success; null: all of `max_in_flight`.
+    ramp: Mapped[int | None]
     filter_errors: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))
     last_filter_error: Mapped[str | None]
 

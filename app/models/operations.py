@@ -1,0 +1,45 @@
+"""What Bellwire notes about itself: transitions of circuits, and notices on their way to a workspace's operators."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, func
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.models.base import Base
+
+
+class CircuitTransition(Base):
+    """One change of an endpoint's circuit: when, from what to what, and why. `actor` is None for Bellwire's own."""
+
+    __tablename__ = "circuit_transitions"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    workspace_id: Mapped[UUID]
+    endpoint_id: Mapped[UUID] = mapped_column(ForeignKey("endpoints.id", ondelete="CASCADE"))
+    at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
+    from_state: Mapped[str]
+    to_state: Mapped[str]
+    reason: Mapped[str]
+    actor: Mapped[str | None]
+
+    __table_args__ = (Index(None, "endpoint_id", "id"),)
+
+
+class Notice(Base):
+    """Something to be published to the workspace's application `operations`; the row goes when it has been.
+
+    Written in the transaction of what it tells, so that neither can be without the other.
+    """
+
+    __tablename__ = "notices"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    workspace_id: Mapped[UUID]
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
