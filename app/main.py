@@ -19,10 +19,10 @@ from app.api.rate_limit import RateLimiter
 from app.applications import router as applications
 from app.attempts import router as attempts
 from app.core import logging
-from app.core.queue import Waker
 from app.core.runtime import Runtime
 from app.core.settings import Settings, load_settings
 from app.core.startup import open_database
+from app.core.wake_ups import WakeUps
 from app.deliveries import router as deliveries
 from app.endpoints import router as endpoints
 from app.event_types import router as event_types
@@ -117,7 +117,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _publishing(app: FastAPI, runtime: Runtime) -> AsyncIterator[None]:
     """Hold what publishing needs; at the end what waits is written before the connections close."""
     settings = runtime.settings
-    waker = Waker(settings)
+    waker = WakeUps(settings, engine=runtime.engine)
     matcher = EventMatcher(
         routing=RoutingCache(runtime.publish_engine, max_age_seconds=settings.max_age_seconds)
     )
@@ -140,4 +140,4 @@ async def _publishing(app: FastAPI, runtime: Runtime) -> AsyncIterator[None]:
         reporter.cancel()
         await asyncio.gather(reporter, return_exceptions=True)
         matcher.close()
-        await asyncio.to_thread(waker.stop)
+        await waker.stop()

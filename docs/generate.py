@@ -183,9 +183,13 @@ def _kind_of(field: FieldInfo) -> str:
         return " or ".join(f"`{value}`" for value in get_args(kind))
     if get_origin(kind) is tuple:
         return "list, separated by commas"
-    name = {"SecretStr": "secret text", "str": "text", "int": "whole number", "float": "number"}[
-        getattr(kind, "__name__", str(kind))
-    ]
+    name = {
+        "SecretStr": "secret text",
+        "str": "text",
+        "int": "whole number",
+        "float": "number",
+        "bool": "`true` or `false`",
+    }[getattr(kind, "__name__", str(kind))]
     bounds = {
         sign: getattr(item, key)
         for item in field.metadata
@@ -201,6 +205,8 @@ def _default_of(field: FieldInfo) -> str:
     value: Any = field.default
     if hasattr(value, "get_secret_value"):
         value = value.get_secret_value()
+    if isinstance(value, bool):
+        value = str(value).lower()
     if isinstance(value, tuple):
         value = ",".join(str(item) for item in value)
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`" if value != "" else "–"

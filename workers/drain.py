@@ -53,6 +53,8 @@ ENDPOINT_SHARE = 10
 # A claim is worth its round trip when this part of the slots is free.
 CLAIM_WHEN_FREE = 4
 AWAY_SECONDS = 1.0
+# While requests are under way, the least time from one look for work to the next.
+PACE_SECONDS = 0.005
 # Deliveries that wait to be sent alone take at most this share of the slots; more of them come back later.
 SUSPECTS_SHARE = 8
 SUSPECT_DELAY_SECONDS = 2.0
@@ -144,7 +146,12 @@ class Drain:
             self._ended.set()
 
     async def _run(self) -> None:
+        began = 0.0
         while not self._stopping:
+            if self._in_flight:
+                # Under load one claim of many costs less than many of few; who is idle waits for nothing.
+                await asyncio.sleep(began + PACE_SECONDS - time.monotonic())
+            began = time.monotonic()
             self._kicked.clear()
             try:
                 worked = await self._round()
@@ -286,7 +293,9 @@ class Drain:
         origin = settings.target.origin if settings.target is not None else ""
         begun = False
         try:
-            async with self._hosts.slot(origin):
+            if not self._hosts.take(origin):
+                await self._hosts.wait(origin)
+            try:
                 deadline = time.monotonic() + item.timeout_seconds
                 if deadline > lease_ends:
                     # Too little of the lease is left for a whole attempt.
@@ -294,6 +303,8 @@ class Drain:
                     return
                 begun = True
                 finished = await self._sender.send(item, settings=settings, event=event, deadline=deadline)
+            finally:
+                self._hosts.give_back(origin)
         except asyncio.CancelledError:
             # At the end of the grace. What has begun may have arrived: it is neither recorded nor given back; its
             # lease runs out and the sweep writes `unknown`.

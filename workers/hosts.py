@@ -7,11 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 
 class HostSlots:
@@ -22,19 +17,16 @@ class HostSlots:
         self._taken: dict[str, int] = {}
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
-    @asynccontextmanager
-    async def slot(self, origin: str) -> AsyncIterator[None]:
-        """Hold one slot; waits while the host has all of its own taken."""
-        if self._taken.get(origin, 0) >= self._limit:
-            await self._wait(origin)
-        else:
-            self._taken[origin] = self._taken.get(origin, 0) + 1
-        try:
-            yield
-        finally:
-            self._give_back(origin)
+    def take(self, origin: str) -> bool:
+        """Take one slot if the host has one left; False: `wait` for it. Whoever has one gives it back."""
+        taken = self._taken.get(origin, 0)
+        if taken >= self._limit:
+            return False
+        self._taken[origin] = taken + 1
+        return True
 
-    async def _wait(self, origin: str) -> None:
+    async def wait(self, origin: str) -> None:
+        """Wait in line for a slot, and take it."""
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(origin, deque()).append(turn)
         try:
@@ -42,10 +34,11 @@ class HostSlots:
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 # The slot was handed over in the moment of the cancellation.
-                self._give_back(origin)
+                self.give_back(origin)
             raise
 
-    def _give_back(self, origin: str) -> None:
+    def give_back(self, origin: str) -> None:
+        """Hand a slot on to the next in line, or back."""
         waiting = self._waiting.get(origin)
         while waiting:
             turn = waiting.popleft()

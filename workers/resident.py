@@ -25,6 +25,7 @@ from workers.endpoint_settings import EndpointCache
 from workers.event_bodies import EventCache
 from workers.guard import EgressGuard
 from workers.heartbeat import beat
+from workers.listener import listen
 from workers.recorder import Recorder
 from workers.resolver import ThreadResolver
 from workers.sender import Sender
@@ -43,8 +44,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-# Claim, record, upkeep, and one to spare.
-POOL_SIZE = 4
+# Claim, record, upkeep, one to spare, and one that listens.
+POOL_SIZE = 5
 HEARTBEAT_SECONDS = 5.0
 CONNECT_RETRY_SECONDS = 1.0
 JOIN_MARGIN_SECONDS = 15.0
@@ -143,6 +144,8 @@ class Resident:
         recorder.start()
         running = asyncio.create_task(drain.run(), name="drain")
         heart = asyncio.create_task(self._heartbeats(engine, drain), name="heartbeat")
+        if settings.wake_by_notify:
+            self._keep(listen(engine, heard=drain.kick))
         log.info("worker.started", name=settings.worker_name)
         assert self._stop_requested is not None  # noqa: S101 - set before
         stop = asyncio.create_task(self._stop_requested.wait())

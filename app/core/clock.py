@@ -52,4 +52,6 @@ def rfc3339(value: datetime) -> str:
 
 def rfc3339_ms(value: datetime) -> str:
     """Return `2026-01-31T12:00:00.123Z`, the form that receivers get."""
-    return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if value.tzinfo is not UTC:  # Postgres' times are in UTC already, and this is done for each event.
+        value = value.astimezone(UTC)
+    return value.isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -78,6 +78,8 @@ INGEST_FLUSH_EVENTS = Histogram(
 )
 WAKES_SENT = Counter("bellwire_wakes_sent", "Wake-ups handed to the broker.", registry=REGISTRY)
 WAKES_FAILED = Counter("bellwire_wakes_failed", "Wake-ups that the broker did not take.", registry=REGISTRY)
+NOTIFIES_SENT = Counter("bellwire_notifies_sent", "Wake-ups sent through Postgres.", registry=REGISTRY)
+NOTIFIES_HEARD = Counter("bellwire_notifies_heard", "Wake-ups that came through Postgres.", registry=REGISTRY)
 
 # --- Delivering
 CLAIMED = Counter("bellwire_deliveries_claimed", "Deliveries leased.", registry=REGISTRY)
@@ -111,8 +113,16 @@ PARTITION_DAYS_AHEAD = Gauge(
 )
 
 
+_attempts: dict[tuple[str, str], Counter] = {}
+
+
 def note_attempt(*, outcome: str, error_class: str | None, duration_ms: float | None) -> None:
     """Count one attempt."""
-    ATTEMPTS.labels(outcome, error_class or "").inc()
+    key = outcome, error_class or ""
+    counter = _attempts.get(key)
+    if counter is None:
+        # Looking a labelled counter up costs more than counting.
+        counter = _attempts[key] = ATTEMPTS.labels(*key)
+    counter.inc()
     if duration_ms is not None:
         ATTEMPT_SECONDS.observe(duration_ms / 1000)

@@ -108,10 +108,12 @@ def check_broker(settings: Settings) -> str | None:
 class Waker:
     """Sends wake-ups from a thread. `wake` returns at once and never raises."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, interval_seconds: float) -> None:
+        """At most one wake-up is sent in `interval_seconds`."""
         self._settings = settings
+        self._interval_seconds = interval_seconds
         self._wanted = threading.Event()
-        self._stopped = False
+        self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._next_check = 0.0
 
@@ -129,7 +131,7 @@ class Waker:
 
     def stop(self) -> None:
         """Stop sending; a wake-up that was asked for just now is still sent if the broker answers."""
-        self._stopped = True
+        self._stopped.set()
         self._wanted.set()
         if self._thread is not None:
             self._thread.join(timeout=2 * SOCKET_SECONDS)
@@ -141,9 +143,9 @@ class Waker:
                 self._wanted.wait()
                 self._wanted.clear()
                 self._send(app)
-                if self._stopped:
+                if self._stopped.is_set():
                     return
-                time.sleep(self._settings.wake_interval_seconds)
+                self._stopped.wait(self._interval_seconds)
         finally:
             app.close()
 
@@ -161,7 +163,7 @@ class Waker:
             metrics.WAKES_FAILED.inc()
             log.warning("wake.failed", error=type(error).__name__)
             app.close()
-            time.sleep(0 if self._stopped else AFTER_FAILURE_SECONDS)
+            self._stopped.wait(AFTER_FAILURE_SECONDS)
 
 
 def _throw_away_pile(app: Celery) -> None:

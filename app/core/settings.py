@@ -92,6 +92,10 @@ class Settings(BaseSettings):
         default=1_000, ge=1, description="Fan-outs above it are expanded by a worker."
     )
     wake_interval_seconds: float = Field(default=0.02, ge=0, description="At most one wake-up in this time.")
+    wake_by_notify: bool = Field(
+        default=True,
+        description="Wake workers through Postgres, too; `false` where a proxy swallows its notifications.",
+    )
 
     # --- The workers
     worker_processes: int = Field(default=0, ge=0, description="Prefork processes; 0 is one per two cores.")

@@ -201,10 +201,20 @@ async def claim(
         },
     )
     claimed: list[Claimed] = []
-    results: dict[UUID, LaneResult] = {}
+    found: list[LaneResult] = []
+    endpoint, began, lane = None, 0, None
     for row in rows:
         (endpoint_id, version, timeout, fifo, room, blocked, wait, delivery_id, token, workspace_id,
          application_id, event_id, trigger, attempts, step, blocked_count, lost, due_at, queue_ms) = row  # fmt: skip
+        if endpoint_id != endpoint:
+            # A lane's rows follow each other.
+            if lane is not None:
+                found.append(_lane_result(lane, taken=len(claimed) - began))
+            endpoint, began, lane = (
+                endpoint_id,
+                len(claimed),
+                (endpoint_id, version, timeout, room, blocked, wait),
+            )
         if delivery_id is not None:
             claimed.append(
                 Claimed(
@@ -226,17 +236,22 @@ async def claim(
                     queue_ms=queue_ms,
                 )
             )
-        known = results.get(endpoint_id)
-        results[endpoint_id] = LaneResult(
-            endpoint_id=endpoint_id,
-            settings_version=version,
-            timeout_seconds=timeout,
-            taken=(known.taken if known else 0) + (delivery_id is not None),
-            room=room,
-            blocked=blocked,
-            wait_seconds=wait,
-        )
-    return claimed, list(results.values())
+    if lane is not None:
+        found.append(_lane_result(lane, taken=len(claimed) - began))
+    return claimed, found
+
+
+def _lane_result(lane: tuple[UUID, int, int, int, bool, float | None], *, taken: int) -> LaneResult:
+    endpoint_id, version, timeout, room, blocked, wait = lane
+    return LaneResult(
+        endpoint_id=endpoint_id,
+        settings_version=version,
+        timeout_seconds=timeout,
+        taken=taken,
+        room=room,
+        blocked=blocked,
+        wait_seconds=wait,
+    )
 
 
 async def promote(connection: AsyncConnection, *, most: int = 1_000) -> tuple[int, float | None]:

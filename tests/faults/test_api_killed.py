@@ -25,8 +25,8 @@ BOUND_SECONDS = 30.0
 
 @pytest.fixture(scope="module")
 async def scene() -> AsyncIterator[Scene]:
-    """No beat: nobody but the API wakes the workers, which look for themselves every second."""
-    async with open_scene(beats=0) as scene:
+    """No beat, no notifications: nobody but the API wakes the workers, through the broker; they look every second."""
+    async with open_scene(beats=0, settings={"BELLWIRE_WAKE_BY_NOTIFY": "false"}) as scene:
         yield scene
 
 

@@ -24,8 +24,9 @@ RESUME_SECONDS = 100.0
 
 @pytest.fixture(scope="module")
 async def scene() -> AsyncIterator[Scene]:
-    """No beat: wake-ups come from publishing alone."""
-    async with open_scene(beats=0, settings={"BELLWIRE_WORKER_POLL_SECONDS": "2"}) as scene:
+    """No beat, no notifications: wake-ups come from publishing alone, through the broker."""
+    settings = {"BELLWIRE_WORKER_POLL_SECONDS": "2", "BELLWIRE_WAKE_BY_NOTIFY": "false"}
+    async with open_scene(beats=0, settings=settings) as scene:
         yield scene
 
 
