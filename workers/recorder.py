@@ -14,10 +14,13 @@ import structlog
 
 from app.core import metrics
 from app.core.db import is_away, may_retry
+from app.deliveries.circuit import CircuitState
+from app.deliveries.circuit_changes import settle_circuits
 from app.deliveries.record import Finished, record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -27,15 +30,26 @@ MOST_PER_FLUSH = 500
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.1, 2.0
 # Longer than Postgres' own limit of a statement: an answer that is not here by then will not come.
 FLUSH_DEADLINE_SECONDS = 20.0
+# Results wait behind it.
+CIRCUITS_DEADLINE_SECONDS = 5.0
 
 
 class Recorder:
-    """One per worker process. `settled` is told of each flush that was committed."""
+    """One per worker process. `settled` is told of each flush that was committed.
+
+    `engine` commits each statement; `transactions` is for what takes several.
+    """
 
     def __init__(
-        self, *, engine: AsyncEngine, flush_seconds: float, settled: Callable[[Sequence[Finished]], None]
+        self,
+        *,
+        engine: AsyncEngine,
+        transactions: AsyncEngine,
+        flush_seconds: float,
+        settled: Callable[[Sequence[Finished]], None],
     ) -> None:
         self._engine = engine
+        self._transactions = transactions
         self._flush_seconds = flush_seconds
         self._settled = settled
         self._waiting: list[Finished] = []
@@ -105,5 +119,32 @@ class Recorder:
             if recorded.stale:
                 log.warning("record.stale_results", results=recorded.stale)
                 metrics.STALE_RESULTS.inc(recorded.stale)
+            if recorded.circuits:
+                # Before the slots are free again, so that this process claims nothing of a circuit that opens.
+                await self._settle_circuits(recorded.circuits)
             self._settled(batch)
             return
+
+    async def _settle_circuits(self, endpoint_ids: Sequence[UUID]) -> None:
+        """Open and close circuits. A failure costs nothing but time: the endpoint's next result asks again."""
+        try:
+            async with (
+                asyncio.timeout(CIRCUITS_DEADLINE_SECONDS),
+                self._transactions.begin() as connection,
+            ):
+                made = await settle_circuits(connection, endpoint_ids)
+        except Exception as error:
+            if is_away(error) or may_retry(error) or isinstance(error, TimeoutError):
+                log.warning("circuits.not_settled", error=type(error).__name__, endpoints=len(endpoint_ids))
+            else:
+                log.exception("circuits.failed", endpoints=len(endpoint_ids))
+            metrics.CIRCUITS_NOT_SETTLED.inc()
+            return
+        for endpoint_id, transition in made:
+            log.warning(
+                "circuit.moved", endpoint_id=str(endpoint_id), to=transition.target, reason=transition.reason
+            )
+            if transition.target is CircuitState.CLOSED:
+                metrics.CIRCUITS_CLOSED.inc()
+            else:
+                metrics.CIRCUITS_OPENED.inc()

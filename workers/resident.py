@@ -127,6 +127,7 @@ class Resident:
         keyring = Keyring(key.get_secret_value() for key in settings.encryption_keys)
         recorder = Recorder(
             engine=engine.execution_options(isolation_level="AUTOCOMMIT"),
+            transactions=engine,
             flush_seconds=settings.worker_flush_seconds,
             settled=self._note_settled,
         )

@@ -11,7 +11,13 @@ import orjson
 
 from app.core import ids
 from app.deliveries.record import TRIGGERS, Finished, Settle
-from app.deliveries.retry import MAX_BLOCKED_TRIES, draw_jitter, next_delay_seconds
+from app.deliveries.retry import (
+    FULL_JITTER_FLOOR_SECONDS,
+    MAX_BLOCKED_TRIES,
+    draw_full_jitter,
+    draw_jitter,
+    next_delay_seconds,
+)
 from workers.outcome import Outcome, classify_error, classify_exchange
 from workers.transport import ConnectionInfo, EngineFault, SendError, Timings
 
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
     from workers.event_bodies import EventBody
     from workers.transport import Sender as HttpSender
 
-TRIGGER_TEST = TRIGGERS.index("test")
+TRIGGER_REPLAY, TRIGGER_TEST = TRIGGERS.index("replay"), TRIGGERS.index("test")
 # A delivery that we cannot send (a bug, a secret that cannot be opened) is looked at again so often.
 OWN_FAULT_SECONDS = 15.0
 
@@ -198,8 +204,14 @@ def _decide(
         if claimed.blocked_count + 1 >= MAX_BLOCKED_TRIES:
             return Settle.DEAD, None
         step = min(claimed.blocked_count, len(settings.schedule) - 1)
+    # What fails together after a circuit has closed, or in a replay, must not come back together.
+    wide = claimed.recovering or claimed.trigger == TRIGGER_REPLAY
     delay = next_delay_seconds(
-        settings.schedule, step, jitter=draw_jitter(), retry_after_seconds=outcome.retry_after_seconds
+        settings.schedule,
+        step,
+        jitter=draw_full_jitter() if wide else draw_jitter(),
+        least_seconds=FULL_JITTER_FLOOR_SECONDS if wide else 0.0,
+        retry_after_seconds=outcome.retry_after_seconds,
     )
     return (Settle.DEAD, None) if delay is None else (Settle.RETRY, delay)
 

@@ -105,6 +105,19 @@ LEASES_LOST = Counter("bellwire_leases_lost", "Leases that ended without a resul
 DRAIN_FAILURES = Counter(
     "bellwire_drain_failures", "Faults of our own in the drain: bugs.", registry=REGISTRY
 )
+CIRCUITS_OPENED = Counter(
+    "bellwire_circuits_opened",
+    "Circuits of endpoints that opened, probes that failed included.",
+    registry=REGISTRY,
+)
+CIRCUITS_CLOSED = Counter(
+    "bellwire_circuits_closed", "Circuits of endpoints that closed after good probes.", registry=REGISTRY
+)
+CIRCUITS_NOT_SETTLED = Counter(
+    "bellwire_circuits_not_settled",
+    "Looks at circuits after a result that failed; the next result looks again.",
+    registry=REGISTRY,
+)
 COUNTERS_WRONG = Counter(
     "bellwire_counters_wrong", "In-flight counters that upkeep had to correct: bugs.", registry=REGISTRY
 )

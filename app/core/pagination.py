@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
+from sqlalchemy import Integer
+
 from app.core.errors import Invalid
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 250
 _FORWARD, _BACK = b"n", b"p"
+_MAX_NUMBER = 2**63 - 1
 
 
 class HasId(Protocol):
@@ -67,7 +70,9 @@ async def fetch_page(
     direction, anchor = _decode(page.cursor)
     descending = (direction == _FORWARD) is not oldest_first
     if anchor is not None:
-        query = query.where(id_column < anchor if descending else id_column > anchor)
+        # Cursors of rows that are numbered have the form of the others.
+        key = min(anchor.int, _MAX_NUMBER) if isinstance(id_column.type, Integer) else anchor
+        query = query.where(id_column < key if descending else id_column > key)
     order = id_column.desc() if descending else id_column.asc()
     rows = list((await session.scalars(query.order_by(order).limit(page.limit + 1))).all())
     more = len(rows) > page.limit
@@ -84,8 +89,9 @@ async def fetch_page(
     )
 
 
-def _encode(direction: bytes, row_id: UUID) -> str:
-    return base64.urlsafe_b64encode(direction + row_id.bytes).decode().rstrip("=")
+def _encode(direction: bytes, row_id: UUID | int) -> str:
+    key = row_id.bytes if isinstance(row_id, UUID) else row_id.to_bytes(16)
+    return base64.urlsafe_b64encode(direction + key).decode().rstrip("=")
 
 
 def _decode(cursor: str | None) -> tuple[bytes, UUID | None]:

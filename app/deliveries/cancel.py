@@ -29,13 +29,21 @@ WITH locked AS (
   DELETE FROM delivery_queue q USING locked
    WHERE q.id = locked.id AND locked.state <> 1 RETURNING q.id
 ), lane AS (
-  -- The wait of a FIFO lane is that of its head, the one row that was tried; without it the next one may go.
+  -- The wait of a FIFO lane is that of its head, the one row that was tried; without it the next one may go. So it
+  -- may, when the dead head that held up the line was asked for again, and is given up now.
   SELECT e.endpoint_id FROM endpoint_runtime e
-   WHERE e.held_reason = 'fifo_backoff' AND e.endpoint_id IN (
-     SELECT endpoint_id FROM locked WHERE state <> 1 AND (schedule_step > 0 OR blocked_count > 0))
+   WHERE e.endpoint_id IN (SELECT endpoint_id FROM locked) AND (
+     (e.held_reason = 'fifo_backoff' AND e.endpoint_id IN (
+       SELECT endpoint_id FROM locked WHERE state <> 1 AND (schedule_step > 0 OR blocked_count > 0)))
+     OR e.fifo_blocked_by IN (SELECT id FROM locked WHERE state <> 1))
    ORDER BY e.endpoint_id FOR UPDATE
 ), moved_on AS (
-  UPDATE endpoint_runtime e SET held_until = NULL, held_reason = NULL
+  UPDATE endpoint_runtime e SET
+    -- A row that holds up the line is its head, so a wait of the line would be its own.
+    held_until = CASE WHEN e.held_reason = 'fifo_backoff' THEN NULL ELSE e.held_until END,
+    held_reason = CASE WHEN e.held_reason = 'fifo_backoff' THEN NULL ELSE e.held_reason END,
+    fifo_blocked_by = CASE WHEN e.fifo_blocked_by IN (SELECT id FROM locked WHERE state <> 1)
+                           THEN NULL ELSE e.fifo_blocked_by END
     FROM lane WHERE e.endpoint_id = lane.endpoint_id
 ), settled AS (
   UPDATE deliveries d SET state = 'cancelled', completed_at = now()

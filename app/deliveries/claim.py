@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 LOWEST = UUID(int=0)
+PROBE_REASON = "The time to try again had come: one request at a time goes out, to see how the receiver does."
 
 
 class Lane(msgspec.Struct, frozen=True):
@@ -43,7 +44,8 @@ class LaneResult(msgspec.Struct, frozen=True, kw_only=True):
     taken: int
     # How many it was allowed to take; 0 with `blocked_until` or a full cap.
     room: int
-    # Paused, held or disabled: only what has the rank FORCED goes.
+    # Paused, held or disabled, its circuit not closed, or a FIFO line behind a dead head: only what has the rank FORCED
+    # goes (and that head, when it was asked for).
     blocked: bool
     # Seconds until it is worth another look, where that is known.
     wait_seconds: float | None
@@ -69,6 +71,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     due_at: datetime
     # Milliseconds between being due and being claimed, by the database's clock.
     queue_ms: float
+    # The endpoint's circuit has not been closed for long: retries are spread wider.
+    recovering: bool = False
 
 
 # Row comparison against the lane index: each hop is one probe, whatever the number of rows in a lane.
@@ -98,18 +102,26 @@ WITH wanted AS MATERIALIZED (
 ), pick AS MATERIALIZED (
   -- Waits for rows that a record holds, in the order that every writer of several rows keeps.
   SELECT r.endpoint_id, r.workspace_id, r.application_id, r.settings_version, r.timeout_seconds, r.fifo,
-    r.max_in_flight, r.in_flight, r.open, r.held_until, r.rate_per_second, r.rate_burst, r.tokens, r.tokens_at
+    r.max_in_flight, r.in_flight, r.open, r.held_until, r.rate_per_second, r.rate_burst, r.tokens, r.tokens_at,
+    r.circuit_state, r.next_probe_at, r.ramp, r.fifo_blocked_by,
+    -- A circuit that is not closed lets one request at a time through, once its probe is due. Without a time it is
+    -- never due: a person holds the circuit open.
+    NOT r.open OR coalesce(r.held_until > now(), false)
+      OR (r.circuit_state <> 'closed' AND r.in_flight > 0)
+      OR (r.circuit_state = 'open' AND coalesce(r.next_probe_at > now(), true)) AS blocked
   FROM endpoint_runtime r WHERE r.endpoint_id = ANY(CAST(:endpoints AS uuid[]))
   ORDER BY r.endpoint_id FOR UPDATE OF r
 ), allowed AS MATERIALIZED (
-  SELECT p.*, w.share, NOT p.open OR coalesce(p.held_until > now(), false) AS blocked,
+  SELECT p.*, w.share, NOT p.blocked AND p.circuit_state = 'open' AS probing,
     CASE WHEN p.rate_per_second IS NULL THEN NULL
          ELSE least(p.rate_burst, coalesce(p.tokens, p.rate_burst)
            + greatest(0, extract(epoch FROM now() - coalesce(p.tokens_at, now()))) * p.rate_per_second) END
       AS tokens_now,
     -- Read without a lock, so as old as the queue rows that this statement sees: while it waited for the lock, the
     -- one in flight may have come back to the head of its FIFO lane.
-    CASE WHEN p.fifo THEN 1 - greatest(p.in_flight, seen.in_flight) ELSE p.max_in_flight - p.in_flight END AS free
+    CASE WHEN p.fifo THEN 1 - greatest(p.in_flight, seen.in_flight)
+         WHEN NOT p.blocked AND p.circuit_state <> 'closed' THEN 1
+         ELSE least(p.max_in_flight, p.ramp) - p.in_flight END AS free
   FROM pick p JOIN wanted w USING (endpoint_id) JOIN endpoint_runtime seen USING (endpoint_id)
 ), room AS MATERIALIZED (
   SELECT a.*, greatest(0, least(a.free, a.share, coalesce(floor(a.tokens_now)::int, a.share))) AS room,
@@ -123,7 +135,8 @@ WITH wanted AS MATERIALIZED (
   FROM room r CROSS JOIN LATERAL (
     SELECT q.id FROM delivery_queue q
     WHERE q.state = 0 AND q.workspace_id = r.workspace_id AND q.application_id = r.application_id
-      AND q.endpoint_id = r.endpoint_id AND (q.rank < 0 OR NOT r.blocked) AND q.deadline_at > now()
+      AND q.endpoint_id = r.endpoint_id AND q.deadline_at > now()
+      AND (q.rank < 0 OR (NOT r.blocked AND coalesce(q.id = r.fifo_blocked_by, true)))
       -- The head of a FIFO lane is overtaken by nobody, also while somebody holds its row.
       AND (q.rank, q.seq) <= (coalesce(r.head_rank, 32767), coalesce(r.head_seq, 9223372036854775807))
     ORDER BY q.rank, q.seq LIMIT r.room FOR UPDATE SKIP LOCKED) x
@@ -131,8 +144,16 @@ WITH wanted AS MATERIALIZED (
   SELECT endpoint_id, count(*)::int AS taken FROM taken GROUP BY endpoint_id
 ), charged AS (
   UPDATE endpoint_runtime e SET in_flight = e.in_flight + c.taken, tokens = r.tokens_now - c.taken,
-    tokens_at = CASE WHEN r.tokens_now IS NULL THEN NULL ELSE greatest(r.tokens_at, now()) END
+    tokens_at = CASE WHEN r.tokens_now IS NULL THEN NULL ELSE greatest(r.tokens_at, now()) END,
+    circuit_state = CASE WHEN r.probing THEN 'half_open' ELSE e.circuit_state END,
+    half_open_at = CASE WHEN r.probing THEN now() ELSE e.half_open_at END,
+    next_probe_at = CASE WHEN r.probing THEN NULL ELSE e.next_probe_at END,
+    probes_ok = CASE WHEN r.probing THEN 0 ELSE e.probes_ok END
   FROM counted c JOIN room r USING (endpoint_id) WHERE e.endpoint_id = c.endpoint_id
+), noted AS (
+  INSERT INTO circuit_transitions (workspace_id, endpoint_id, from_state, to_state, reason)
+  SELECT r.workspace_id, r.endpoint_id, 'open', 'half_open', :probe_reason
+  FROM counted c JOIN room r USING (endpoint_id) WHERE r.probing
 ), leased AS (
   UPDATE delivery_queue q SET state = 1, lease_token = nextval('delivery_lease_seq'), leased_at = now(),
     lease_until = now() + (t.timeout_seconds + CAST(:margin AS float8)) * interval '1 second',
@@ -142,13 +163,16 @@ WITH wanted AS MATERIALIZED (
   RETURNING q.id, q.lease_token, q.endpoint_id, q.workspace_id, q.application_id, q.event_id, q.trigger,
     q.attempt_count, q.schedule_step, q.blocked_count, q.lost_count, q.due_at, q.rank, q.seq
 )
-SELECT r.endpoint_id, r.settings_version, r.timeout_seconds, r.fifo, r.room, r.blocked,
+SELECT r.endpoint_id, r.settings_version, r.timeout_seconds, r.fifo, r.room,
+  r.blocked OR r.fifo_blocked_by IS NOT NULL,
   extract(epoch FROM CASE
-    WHEN r.open AND r.blocked THEN r.held_until - now()
+    WHEN r.open AND r.blocked THEN
+      nullif(greatest(r.held_until, CASE WHEN r.circuit_state = 'open' THEN r.next_probe_at END, now()), now()) - now()
     WHEN r.tokens_now < 1 THEN (1 - r.tokens_now) / r.rate_per_second * interval '1 second' END)::float8,
   l.id, l.lease_token, l.workspace_id, l.application_id, l.event_id, l.trigger, l.attempt_count,
   l.schedule_step, l.blocked_count, l.lost_count, l.due_at,
-  greatest(0, extract(epoch FROM clock_timestamp() - l.due_at) * 1000)::float8
+  greatest(0, extract(epoch FROM clock_timestamp() - l.due_at) * 1000)::float8,
+  r.circuit_state <> 'closed' OR r.ramp IS NOT NULL
 FROM room r LEFT JOIN leased l USING (endpoint_id) ORDER BY r.endpoint_id, l.rank, l.seq
 """
 )
@@ -198,6 +222,7 @@ async def claim(
             "shares": [share for _, share in lanes],
             "margin": margin_seconds,
             "worker": worker,
+            "probe_reason": PROBE_REASON,
         },
     )
     claimed: list[Claimed] = []
@@ -205,7 +230,8 @@ async def claim(
     endpoint, began, lane = None, 0, None
     for row in rows:
         (endpoint_id, version, timeout, fifo, room, blocked, wait, delivery_id, token, workspace_id,
-         application_id, event_id, trigger, attempts, step, blocked_count, lost, due_at, queue_ms) = row  # fmt: skip
+         application_id, event_id, trigger, attempts, step, blocked_count, lost, due_at, queue_ms,
+         recovering) = row  # fmt: skip
         if endpoint_id != endpoint:
             # A lane's rows follow each other.
             if lane is not None:
@@ -234,6 +260,7 @@ async def claim(
                     lost_count=lost,
                     due_at=due_at,
                     queue_ms=queue_ms,
+                    recovering=recovering,
                 )
             )
     if lane is not None:

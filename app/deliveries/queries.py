@@ -118,7 +118,7 @@ async def views_of(session: AsyncSession, deliveries: Sequence[Delivery]) -> lis
                 delivery=delivery,
                 endpoint_url=endpoint.url,
                 application_uid=uids[delivery.application_id],
-                place=_place(row, head=heads.get(row.endpoint_id)) if row else None,
+                place=_place(row, runtime, head=heads.get(row.endpoint_id)) if row else None,
                 lane=_lane(endpoint, runtime),
             )
         )
@@ -132,13 +132,14 @@ async def _heads(session: AsyncSession, endpoint_ids: set[UUID]) -> dict[UUID, U
     return {row[0]: row[1] for row in rows}
 
 
-def _place(row: QueuedDelivery, *, head: UUID | None) -> Place:
+def _place(row: QueuedDelivery, runtime: EndpointRuntime, *, head: UUID | None) -> Place:
     return Place(
         state=row.state,
         trigger=row.trigger,
         forced=row.rank < 0,
         due_at=row.due_at,
         behind_another=head is not None and head != row.id and row.rank >= 0,
+        blocks=row.id == runtime.fifo_blocked_by,
     )
 
 
@@ -148,7 +149,7 @@ def _lane(endpoint: Endpoint, runtime: EndpointRuntime) -> Lane:
         paused=endpoint.paused,
         fifo=runtime.fifo,
         in_flight=runtime.in_flight,
-        max_in_flight=runtime.max_in_flight,
+        max_in_flight=min(runtime.max_in_flight, runtime.ramp or runtime.max_in_flight),
         held_until=runtime.held_until,
         held_reason=runtime.held_reason,
         circuit_state=runtime.circuit_state,
@@ -157,6 +158,7 @@ def _lane(endpoint: Endpoint, runtime: EndpointRuntime) -> Lane:
         rate_burst=runtime.rate_burst,
         tokens=runtime.tokens,
         tokens_at=runtime.tokens_at,
+        blocked=runtime.fifo_blocked_by is not None,
     )
 
 

@@ -15,6 +15,14 @@ import msgspec
 from sqlalchemy import text
 
 from app.deliveries import ranks
+from app.deliveries.circuit import (
+    OPEN_AFTER_FAILURES,
+    OPEN_AT_PERCENT,
+    OPEN_FROM_RESULTS,
+    PROBE_FAILED,
+    PROBES_TO_CLOSE,
+    WINDOW_MINUTES,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,6 +103,24 @@ class Recorded(msgspec.Struct, frozen=True):
 
     settled: int
     stale: int
+    # Endpoints whose circuit may have to change: see `circuit_changes.settle_circuits`.
+    circuits: tuple[UUID, ...] = ()
+
+
+def _window(column: str, added: str) -> str:
+    """Return the SQL of a window's slots with `added` in the slot of this minute, and 0 where a minute has passed."""
+    slots = (
+        f"CASE WHEN l.minute - e.window_minute + (e.window_minute + {WINDOW_MINUTES} - {slot}) % {WINDOW_MINUTES}"
+        f" < {WINDOW_MINUTES} THEN e.{column}[{slot + 1}] ELSE 0 END"
+        f" + CASE WHEN l.minute % {WINDOW_MINUTES} = {slot} THEN {added} ELSE 0 END"
+        for slot in range(WINDOW_MINUTES)
+    )
+    return f"ARRAY[{', '.join(slots)}]"
+
+
+def _total(column: str) -> str:
+    """Return the SQL of the sum of a window's slots."""
+    return "(" + " + ".join(f"e.{column}[{slot + 1}]" for slot in range(WINDOW_MINUTES)) + ")"
 
 
 # The joins on ids are nested loops over `own`: each look-up goes to the one partition that its id names.
@@ -114,11 +140,15 @@ WITH r AS MATERIALIZED (
 ), own AS MATERIALIZED (
   SELECT q.id, r.token, q.endpoint_id, q.attempt_count, r.ord, r.attempt_id, r.delay_seconds, r.hold_seconds,
     r.blocked, r.counts, r.test, r.outcome, r.response_status, r.error_class, r.error_message, r.started_at,
+    q.leased_at, coalesce(r.counts, true) AND r.outcome = 'succeeded' AS good,
+    coalesce(r.counts, true) AND r.outcome = 'failed' AND r.attempt_id IS NOT NULL AS bad,
     CASE WHEN q.cancel_requested THEN 'cancelled' ELSE r.settle END AS settle
   FROM r JOIN delivery_queue q ON q.id = r.id AND q.lease_token = r.token AND q.state = 1
   ORDER BY q.id FOR UPDATE OF q
 ), lane AS MATERIALIZED (
-  SELECT e.endpoint_id, e.fifo FROM endpoint_runtime e
+  SELECT e.endpoint_id, e.fifo, e.block_on_dead, e.fifo_blocked_by, e.half_open_at,
+    greatest(e.window_minute, floor(extract(epoch FROM now()) / 60)::int) AS minute
+  FROM endpoint_runtime e
   WHERE e.endpoint_id IN (SELECT endpoint_id FROM own) ORDER BY e.endpoint_id FOR UPDATE OF e
 ), logged AS (
   INSERT INTO attempts (id, workspace_id, application_id, endpoint_id, event_id, event_type, delivery_id, number,
@@ -168,23 +198,44 @@ WITH r AS MATERIALIZED (
     last_error_message = CASE WHEN o.attempt_id IS NULL THEN d.last_error_message ELSE o.error_message END,
     completed_at = CASE WHEN o.settle = 'retry' THEN NULL ELSE now() END
   FROM own o WHERE d.id = o.id AND o.settle <> 'released'
+), marked AS (
+  SELECT o.*, l.half_open_at, l.fifo_blocked_by,
+    -- Failures behind the last success are those in a row.
+    coalesce(max(o.ord) FILTER (WHERE o.good) OVER (PARTITION BY o.endpoint_id), -1) AS last_good
+  FROM own o JOIN lane l USING (endpoint_id)
 ), sums AS (
   SELECT o.endpoint_id, count(*)::int AS freed,
-    max(o.ord) FILTER (WHERE o.outcome = 'succeeded' AND coalesce(o.counts, true)) AS last_success,
-    max(o.started_at) FILTER (WHERE o.outcome = 'succeeded' AND coalesce(o.counts, true)) AS success_at,
-    max(o.started_at) FILTER (WHERE o.outcome = 'failed' AND coalesce(o.counts, true)) AS failure_at,
+    count(*) FILTER (WHERE o.good)::int AS good,
+    count(*) FILTER (WHERE o.bad)::int AS bad,
+    count(*) FILTER (WHERE o.bad AND o.ord > o.last_good)::int AS bad_in_a_row,
+    min(o.started_at) FILTER (WHERE o.bad AND o.ord > o.last_good) AS bad_since,
+    -- What was leased before the probes began says nothing about how the receiver does now.
+    count(*) FILTER (WHERE o.good AND o.leased_at >= o.half_open_at)::int AS good_probes,
+    count(*) FILTER (WHERE o.bad AND o.leased_at >= o.half_open_at)::int AS bad_probes,
+    max(o.started_at) FILTER (WHERE o.good) AS success_at,
+    max(o.started_at) FILTER (WHERE o.bad) AS failure_at,
     max(o.hold_seconds) AS hold_seconds,
     max(o.delay_seconds) FILTER (WHERE o.settle IN ('retry', 'released') AND NOT coalesce(o.test, false))
       AS retry_seconds,
-    bool_or(o.settle IN ('succeeded', 'dead', 'cancelled') AND NOT coalesce(o.test, false)) AS moved_on
-  FROM own o GROUP BY o.endpoint_id
+    bool_or(o.settle IN ('succeeded', 'dead', 'cancelled') AND NOT coalesce(o.test, false)) AS moved_on,
+    (array_agg(o.id) FILTER (WHERE o.settle = 'dead' AND NOT coalesce(o.test, false)))[1] AS dead_head,
+    coalesce(bool_or(o.id = o.fifo_blocked_by AND o.settle IN ('succeeded', 'cancelled')), false) AS unblocked
+  FROM marked o GROUP BY o.endpoint_id
 ), freed AS (
   UPDATE endpoint_runtime e SET
     -- A counter that is wrong is upkeep's to report; it must not cost results.
     in_flight = greatest(0, e.in_flight - s.freed),
-    consecutive_failures = CASE WHEN s.last_success IS NULL THEN e.consecutive_failures ELSE 0 END + (
-      SELECT count(*) FROM own f WHERE f.endpoint_id = e.endpoint_id AND f.outcome = 'failed'
-        AND coalesce(f.counts, true) AND f.attempt_id IS NOT NULL AND f.ord > coalesce(s.last_success, -1)),
+    consecutive_failures = CASE WHEN s.good = 0 THEN e.consecutive_failures ELSE 0 END + s.bad_in_a_row,
+    failing_since = CASE WHEN s.good = 0 THEN coalesce(e.failing_since, s.bad_since) ELSE s.bad_since END,
+    failure_warnings = CASE WHEN s.good = 0 THEN e.failure_warnings ELSE 0 END,
+    window_minute = l.minute,
+    window_ok = {_window("window_ok", "s.good")},
+    window_failed = {_window("window_failed", "s.bad")},
+    probes_ok = CASE WHEN e.probes_ok = {PROBE_FAILED} OR s.bad_probes > 0 THEN {PROBE_FAILED}
+                     ELSE e.probes_ok + s.good_probes END,
+    -- After the circuit has closed, each success makes room for one more, and a failure halves the room.
+    ramp = CASE WHEN e.ramp IS NULL THEN NULL WHEN s.bad > 0 THEN greatest(1, e.ramp / 2)
+                WHEN e.ramp + s.good < e.max_in_flight THEN e.ramp + s.good END,
     last_success_at = greatest(e.last_success_at, s.success_at),
     last_failure_at = greatest(e.last_failure_at, s.failure_at),
     held_until = CASE
@@ -197,10 +248,20 @@ WITH r AS MATERIALIZED (
       WHEN l.fifo AND s.retry_seconds IS NOT NULL THEN
         CASE WHEN e.held_reason = 'retry_after' AND e.held_until > now() THEN e.held_reason
              ELSE 'fifo_backoff' END
-      WHEN s.moved_on AND e.held_reason = 'fifo_backoff' THEN NULL ELSE e.held_reason END
+      WHEN s.moved_on AND e.held_reason = 'fifo_backoff' THEN NULL ELSE e.held_reason END,
+    fifo_blocked_by = CASE WHEN e.fifo_blocked_by IS NOT NULL AND NOT s.unblocked THEN e.fifo_blocked_by
+                           WHEN l.block_on_dead THEN s.dead_head END
   FROM sums s JOIN lane l USING (endpoint_id) WHERE e.endpoint_id = s.endpoint_id
+  RETURNING e.endpoint_id, CASE e.circuit_state
+    WHEN 'closed' THEN e.consecutive_failures >= {OPEN_AFTER_FAILURES}
+      OR ({_total("window_ok")} + {_total("window_failed")} >= {OPEN_FROM_RESULTS}
+        AND {_total("window_failed")} * 100
+          >= ({_total("window_ok")} + {_total("window_failed")}) * {OPEN_AT_PERCENT})
+    WHEN 'half_open' THEN e.probes_ok = {PROBE_FAILED} OR e.probes_ok >= {PROBES_TO_CLOSE}
+    ELSE false END AS circuit_due
 )
-SELECT (SELECT count(*) FROM own), (SELECT count(*) FROM r) - (SELECT count(*) FROM own)
+SELECT (SELECT count(*) FROM own), (SELECT count(*) FROM r) - (SELECT count(*) FROM own),
+  ARRAY(SELECT endpoint_id FROM freed WHERE circuit_due)
 """  # noqa: S608 - Bellwire's own constants
 )
 
@@ -217,7 +278,7 @@ async def record(connection: AsyncConnection, finished: Sequence[Finished]) -> R
             {"results": encode(finished)},
         )
     ).one()
-    return Recorded(settled=row[0], stale=row[1])
+    return Recorded(settled=row[0], stale=row[1], circuits=tuple(row[2]))
 
 
 def encode(finished: Sequence[Finished]) -> str:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from app.core import ids
 from app.core.error_classes import ErrorClass, explain
+from app.deliveries import ranks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,11 +42,18 @@ WITH input AS MATERIALIZED (
   FROM delivery_queue q JOIN input i ON i.id = q.id
   WHERE q.state = 1 AND q.lease_until < now() ORDER BY q.id FOR UPDATE OF q SKIP LOCKED
 ), lane AS MATERIALIZED (
-  SELECT e.endpoint_id FROM endpoint_runtime e
+  SELECT e.endpoint_id, e.fifo_blocked_by FROM endpoint_runtime e
   WHERE e.endpoint_id IN (SELECT endpoint_id FROM lost) ORDER BY e.endpoint_id FOR UPDATE OF e
 ), freed AS (
-  UPDATE endpoint_runtime e SET in_flight = greatest(0, e.in_flight - s.freed)
-  FROM (SELECT endpoint_id, count(*)::int AS freed FROM lost JOIN lane USING (endpoint_id) GROUP BY 1) s
+  UPDATE endpoint_runtime e SET in_flight = greatest(0, e.in_flight - s.freed),
+    fifo_blocked_by = CASE WHEN e.fifo_blocked_by IS NOT NULL AND NOT s.unblocked THEN e.fifo_blocked_by
+                           WHEN e.block_on_dead THEN s.dead_head END
+  FROM (
+    SELECT endpoint_id, count(*)::int AS freed,
+      (array_agg(lost.id) FILTER (WHERE verdict = 'dead' AND trigger <> 3))[1] AS dead_head,
+      coalesce(bool_or(lost.id = lane.fifo_blocked_by AND verdict = 'cancelled'), false) AS unblocked
+    FROM lost JOIN lane USING (endpoint_id) GROUP BY endpoint_id
+  ) s
   WHERE e.endpoint_id = s.endpoint_id
 ), logged AS (
   INSERT INTO attempts (id, workspace_id, application_id, endpoint_id, event_id, event_type, delivery_id, number,
@@ -73,21 +81,42 @@ SELECT count(*) FROM lost
 )
 
 EXPIRE = text(
-    """
+    f"""
 WITH late AS MATERIALIZED (
-  SELECT id, endpoint_id, schedule_step, blocked_count FROM delivery_queue
+  SELECT id, workspace_id, application_id, endpoint_id, seq, trigger, schedule_step, blocked_count
+  FROM delivery_queue
   WHERE deadline_at <= now() AND state <> 1
   ORDER BY deadline_at LIMIT :most FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM delivery_queue WHERE id = ANY(ARRAY(SELECT id FROM late))
 ), lane AS MATERIALIZED (
-  -- The wait of a FIFO lane is that of its head; a row that was tried is the head.
-  SELECT e.endpoint_id FROM endpoint_runtime e
-  WHERE e.held_reason = 'fifo_backoff'
-    AND e.endpoint_id IN (SELECT endpoint_id FROM late WHERE schedule_step > 0 OR blocked_count > 0)
+  SELECT e.endpoint_id, e.in_flight, e.block_on_dead FROM endpoint_runtime e
+  WHERE e.endpoint_id IN (SELECT endpoint_id FROM late) AND (e.held_reason = 'fifo_backoff' OR e.block_on_dead)
   ORDER BY e.endpoint_id FOR UPDATE OF e
+), head AS (
+  -- The first of a line's late ones, unless another one is before it: in the line, or being sent.
+  SELECT f.endpoint_id, f.id AS dead FROM (
+    SELECT DISTINCT ON (late.endpoint_id) late.*, lane.in_flight FROM late JOIN lane USING (endpoint_id)
+    WHERE lane.block_on_dead AND late.trigger <> 3 ORDER BY late.endpoint_id, late.seq
+  ) f
+  WHERE NOT EXISTS (
+    SELECT 1 FROM delivery_queue q WHERE q.state = 0 AND q.workspace_id = f.workspace_id
+      AND q.application_id = f.application_id AND q.endpoint_id = f.endpoint_id AND q.rank = {ranks.FIFO}
+      AND q.seq < f.seq
+  ) AND CASE WHEN f.in_flight = 0 THEN true ELSE NOT EXISTS (
+    SELECT 1 FROM delivery_queue q WHERE q.endpoint_id = f.endpoint_id AND q.state = 1 AND q.trigger <> 3
+  ) END
+), tried AS (
+  -- The wait of a FIFO lane is that of its head; a row that was tried is the head.
+  SELECT DISTINCT endpoint_id FROM late WHERE schedule_step > 0 OR blocked_count > 0
 ), moved_on AS (
-  UPDATE endpoint_runtime e SET held_until = NULL, held_reason = NULL FROM lane
+  UPDATE endpoint_runtime e SET
+    held_until = CASE WHEN e.held_reason = 'fifo_backoff' AND tried.endpoint_id IS NOT NULL
+                      THEN NULL ELSE e.held_until END,
+    held_reason = CASE WHEN e.held_reason = 'fifo_backoff' AND tried.endpoint_id IS NOT NULL
+                       THEN NULL ELSE e.held_reason END,
+    fifo_blocked_by = CASE WHEN e.block_on_dead THEN coalesce(e.fifo_blocked_by, head.dead) END
+  FROM lane LEFT JOIN head USING (endpoint_id) LEFT JOIN tried USING (endpoint_id)
   WHERE e.endpoint_id = lane.endpoint_id
 ), told AS (
   UPDATE deliveries d SET state = 'dead', completed_at = now(), last_error_class = 'expired',
@@ -95,7 +124,7 @@ WITH late AS MATERIALIZED (
   FROM late WHERE d.id = late.id
 )
 SELECT count(*) FROM late
-"""
+"""  # noqa: S608 - Bellwire's own constants
 )
 
 MARK_ALONE = text(

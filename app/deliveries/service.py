@@ -50,6 +50,15 @@ UPDATE delivery_queue q
   ) AS behind
  WHERE q.id = :id
 """)
+# The dead head that a FIFO line waits for goes back to its place: before all others.
+_PLACE_IN_LINE = text(f"""
+SELECT coalesce(
+  (SELECT q.seq - 1 FROM delivery_queue q JOIN endpoint_runtime r ON r.endpoint_id = q.endpoint_id
+    WHERE q.state = 0 AND q.workspace_id = :workspace AND q.application_id = :application
+      AND q.endpoint_id = :endpoint AND q.rank = {ranks.FIFO} AND r.fifo_blocked_by = :id
+    ORDER BY q.seq LIMIT 1),
+  nextval('delivery_queue_seq'))
+""")  # noqa: S608 - Bellwire's own constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,9 @@ async def retry_delivery(
     before = delivery.state
     require_move(State(delivery.state), State.PENDING, cause=Cause.RETRY)
     if queued is None:
-        session.add(_reopened(delivery, trigger=trigger, now=now, deadline=deadline))
+        queued = _reopened(delivery, trigger=trigger, now=now, deadline=deadline)
+        queued.seq = await _place_in_line(session, delivery)
+        session.add(queued)
         delivery.state = State.PENDING
         delivery.completed_at = None
     else:
@@ -210,6 +221,23 @@ def _reopened(delivery: Delivery, *, trigger: int, now: datetime, deadline: date
         due_at=now,
         deadline_at=deadline,
         attempt_count=delivery.attempt_count,
+    )
+
+
+async def _place_in_line(session: AsyncSession, delivery: Delivery) -> int:
+    """Return the number that a delivery gets in its lane: the next one, or the first where the line waits for it."""
+    return int(
+        (
+            await session.execute(
+                _PLACE_IN_LINE,
+                {
+                    "id": delivery.id,
+                    "workspace": delivery.workspace_id,
+                    "application": delivery.application_id,
+                    "endpoint": delivery.endpoint_id,
+                },
+            )
+        ).scalar_one()
     )
 
 

@@ -19,6 +19,7 @@ class WaitReason(StrEnum):
 
     ENDPOINT_DISABLED = "endpoint_disabled"
     ENDPOINT_PAUSED = "endpoint_paused"
+    FIFO_BLOCKED = "fifo_blocked"
     CIRCUIT_OPEN = "circuit_open"
     RETRY_AFTER = "retry_after"
     BACKOFF = "backoff"
@@ -28,9 +29,14 @@ class WaitReason(StrEnum):
     QUEUED = "queued"
 
 
+_A_PERSON_MUST_ACT = frozenset(
+    {WaitReason.ENDPOINT_DISABLED, WaitReason.ENDPOINT_PAUSED, WaitReason.FIFO_BLOCKED}
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """The state of an endpoint, as far as it decides when its deliveries go."""
+    """The state of an endpoint, as far as it decides when its deliveries go; `max_in_flight` is the cap of now."""
 
     enabled: bool
     paused: bool
@@ -45,17 +51,24 @@ class Lane:
     rate_burst: int | None
     tokens: float | None
     tokens_at: datetime | None
+    # A dead delivery holds up a FIFO line.
+    blocked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a delivery stands in its lane; `behind_another`: an earlier one of a FIFO lane goes first."""
+    """Where a delivery stands in its lane.
+
+    `behind_another`: an earlier one of a FIFO lane goes first; `blocks`: it is the one that holds up the line, and was
+    asked for again.
+    """
 
     state: int
     trigger: int
     forced: bool
     due_at: datetime
     behind_another: bool
+    blocks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +92,15 @@ def wait_of(place: Place, lane: Lane, *, now: datetime) -> Wait | None:
             return Wait(WaitReason.ENDPOINT_DISABLED, None)
         if lane.paused and not place.forced:
             return Wait(WaitReason.ENDPOINT_PAUSED, None)
+        if lane.blocked and not place.blocks and not place.forced:
+            return Wait(WaitReason.FIFO_BLOCKED, None)
     return _timed(place, lane, now=now) or _crowded(place, lane, now=now)
 
 
 def next_attempt_at(place: Place, lane: Lane, *, now: datetime) -> datetime | None:
-    """Return when the next attempt is due at the earliest; None while being sent, disabled or paused."""
+    """Return when the next attempt is due at the earliest; None while being sent, or while a person must act."""
     wait = wait_of(place, lane, now=now)
-    if wait is None or wait.reason in {WaitReason.ENDPOINT_DISABLED, WaitReason.ENDPOINT_PAUSED}:
+    if wait is None or wait.reason in _A_PERSON_MUST_ACT:
         return None
     return wait.until if wait.until is not None and wait.until > place.due_at else place.due_at
 
@@ -102,7 +117,9 @@ def _timed(place: Place, lane: Lane, *, now: datetime) -> Wait | None:
             elif not place.behind_another:
                 waits.append(Wait(WaitReason.BACKOFF, lane.held_until))
         if lane.circuit_state != "closed":
-            waits.append(Wait(WaitReason.CIRCUIT_OPEN, lane.next_probe_at))
+            # A probe that is due goes any moment; what it says about the others is not known yet.
+            probe = lane.next_probe_at
+            waits.append(Wait(WaitReason.CIRCUIT_OPEN, probe if probe is not None and probe > now else None))
     return max(waits, key=lambda wait: wait.until or now, default=None)
 
 

@@ -25,6 +25,8 @@ UPDATE endpoint_runtime r
    SET settings_version = e.settings_version,
        open = e.enabled AND NOT e.paused AND e.deleted_at IS NULL,
        fifo = e.ordering = 'fifo',
+       block_on_dead = e.ordering = 'fifo' AND e.fifo_on_dead = 'block',
+       fifo_blocked_by = CASE WHEN e.ordering = 'fifo' AND e.fifo_on_dead = 'block' THEN r.fifo_blocked_by END,
        max_in_flight = e.max_in_flight,
        timeout_seconds = e.timeout_seconds,
        tokens = CASE WHEN (r.rate_per_second, r.rate_burst) IS DISTINCT FROM (e.rate_per_second, e.rate_burst)

@@ -16,11 +16,14 @@ from app.core.context import Caller
 from app.core.runtime import Runtime
 from app.deliveries.router import show_delivery, wake_after
 from app.deliveries.schemas import DeliveryAnswer
-from app.endpoints import queries, secrets, service, stats, switches, trial
+from app.endpoints import circuit, queries, secrets, service, stats, switches, trial
 from app.endpoints.schemas import (
+    CircuitAnswer,
+    CircuitTransitionAnswer,
     EndpointAnswer,
     EndpointCreate,
     EndpointUpdate,
+    Health,
     HealthState,
     NewEndpointAnswer,
     PreviousSecret,
@@ -215,8 +218,62 @@ async def resume_endpoint(
     request: Request,
     background: BackgroundTasks,
 ) -> EndpointAnswer:
-    """Resume a paused endpoint: what waits is sent."""
+    """Resume an endpoint that is paused, or whose FIFO line a dead delivery holds up: what waits is sent."""
     found = await switches.set_paused(session, caller, endpoint, paused=False)
+    wake_after(request, background)
+    return await _show(session, caller, found, runtime=runtime)
+
+
+@router.get("/{endpoint}/circuit")
+async def get_circuit(
+    endpoint: Reference, caller: Viewer, session: Session, page: PageParams
+) -> CircuitAnswer:
+    """Show how the circuit is, and its transitions with their reasons, newest first."""
+    found = await circuit.circuit_of(session, caller, endpoint, page=page)
+    shown = page_of(found.transitions, CircuitTransitionAnswer.of)
+    return CircuitAnswer(
+        health=Health.of(found.runtime),
+        data=shown.data,
+        next_cursor=shown.next_cursor,
+        prev_cursor=shown.prev_cursor,
+    )
+
+
+@router.post("/{endpoint}/circuit/close")
+async def close_circuit(
+    endpoint: Reference,
+    caller: Operator,
+    session: Session,
+    runtime: RuntimeDep,
+    request: Request,
+    background: BackgroundTasks,
+) -> EndpointAnswer:
+    """Close the circuit: what waits is sent, one request at a time at first, then more with each success."""
+    found = await circuit.close_circuit(session, caller, endpoint)
+    wake_after(request, background)
+    return await _show(session, caller, found, runtime=runtime)
+
+
+@router.post("/{endpoint}/circuit/open")
+async def open_circuit(
+    endpoint: Reference, caller: Operator, session: Session, runtime: RuntimeDep
+) -> EndpointAnswer:
+    """Open the circuit and hold it open: nothing is sent, and nothing probed, until somebody closes or probes it."""
+    found = await circuit.open_circuit(session, caller, endpoint)
+    return await _show(session, caller, found, runtime=runtime)
+
+
+@router.post("/{endpoint}/circuit/probe")
+async def probe_circuit(
+    endpoint: Reference,
+    caller: Operator,
+    session: Session,
+    runtime: RuntimeDep,
+    request: Request,
+    background: BackgroundTasks,
+) -> EndpointAnswer:
+    """Probe an open circuit now, instead of when its time has come: the next delivery that waits is sent."""
+    found = await circuit.probe_circuit(session, caller, endpoint)
     wake_after(request, background)
     return await _show(session, caller, found, runtime=runtime)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, JsonValue
 
+from app.api.pages import Page
 from app.api.schemas import Answer, Metadata, Model, Patch, Timestamp
 from app.core import ids
 from app.endpoints.headers import masked, open_headers
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from app.core.context import Caller
     from app.core.runtime import Runtime
     from app.endpoints.queries import EndpointView
-    from app.models import EndpointRuntime
+    from app.models import CircuitTransition, EndpointRuntime
 
 MAX_DELAYS = 20
 MAX_DELAY_SECONDS = 604_800
@@ -28,6 +29,7 @@ MAX_SECRET_CHARS = 256
 Ordering = Literal["none", "fifo"]
 Format = Literal["standard", "cloudevents"]
 SignatureName = Literal["hmac-sha256", "ed25519"]
+FifoOnDead = Literal["skip", "block"]
 HealthState = Literal["closed", "open", "half_open"]
 
 Description = Annotated[str, Field(max_length=MAX_DESCRIPTION_CHARS)]
@@ -56,6 +58,7 @@ _SHOWN: dict[str, JsonValue] = {
     "timeout_seconds": 15,
     "retry_schedule": [5, 30, 120],
     "ordering": "none",
+    "fifo_on_dead": "skip",
     "format": "standard",
     "signature": "hmac-sha256",
     "public_key": None,
@@ -68,6 +71,7 @@ _SHOWN: dict[str, JsonValue] = {
     "updated_at": "2026-01-31T12:00:00.123456Z",
     "health": {
         "state": "closed",
+        "reason": None,
         "consecutive_failures": 0,
         "opened_at": None,
         "next_probe_at": None,
@@ -78,6 +82,14 @@ _SHOWN: dict[str, JsonValue] = {
     "last_filter_error": None,
     "backlog": 0,
     "backlog_capped": False,
+}
+
+_TRANSITION: dict[str, JsonValue] = {
+    "at": "2026-01-31T12:00:00.123456Z",
+    "from_state": "closed",
+    "to_state": "open",
+    "reason": "10 requests in a row failed.",
+    "actor": None,
 }
 
 
@@ -119,6 +131,11 @@ class EndpointCreate(Model):
     ordering: Ordering = Field(
         default="none", description="`fifo`: one at a time, in the order of acceptance."
     )
+    fifo_on_dead: FifoOnDead = Field(
+        default="skip",
+        description="With `fifo`, what becomes of the line when its first delivery is dead: it goes on (`skip`), or "
+        "waits (`block`) until that delivery is retried and succeeds, or the endpoint is resumed.",
+    )
     format: Format = "standard"
     signature: SignatureName = "hmac-sha256"
     max_age_seconds: MaxAgeSeconds | None = Field(
@@ -145,6 +162,7 @@ class EndpointUpdate(Patch):
     timeout_seconds: TimeoutSeconds = 15
     retry_schedule: RetrySchedule | None = None
     ordering: Ordering = "none"
+    fifo_on_dead: FifoOnDead = "skip"
     format: Format = "standard"
     signature: SignatureName = "hmac-sha256"
     max_age_seconds: MaxAgeSeconds | None = None
@@ -163,9 +181,12 @@ class Health(Answer):
     """How the endpoint does: its circuit, and its last results. Tests do not count."""
 
     state: HealthState
+    reason: str | None = Field(description="Why the circuit is not closed.")
     consecutive_failures: int
-    opened_at: Timestamp | None
-    next_probe_at: Timestamp | None
+    opened_at: Timestamp | None = Field(description="Since when the circuit has not been closed.")
+    next_probe_at: Timestamp | None = Field(
+        description="When one request goes out to see how the receiver does; null while a person holds it open."
+    )
     last_success_at: Timestamp | None
     last_failure_at: Timestamp | None
 
@@ -175,6 +196,7 @@ class Health(Answer):
         return cls.model_validate(
             {
                 "state": row.circuit_state,
+                "reason": row.circuit_reason,
                 "consecutive_failures": row.consecutive_failures,
                 "opened_at": row.circuit_opened_at,
                 "next_probe_at": row.next_probe_at,
@@ -182,6 +204,37 @@ class Health(Answer):
                 "last_failure_at": row.last_failure_at,
             }
         )
+
+
+class CircuitTransitionAnswer(Answer):
+    """One change of an endpoint's circuit."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_TRANSITION]})
+
+    at: Timestamp
+    from_state: HealthState
+    to_state: HealthState
+    reason: str
+    actor: str | None = Field(description="The API key of the person who did it; null for Bellwire itself.")
+
+    @classmethod
+    def of(cls, row: CircuitTransition) -> CircuitTransitionAnswer:
+        """Show a transition."""
+        return cls.model_validate(
+            {
+                "at": row.at,
+                "from_state": row.from_state,
+                "to_state": row.to_state,
+                "reason": row.reason,
+                "actor": row.actor,
+            }
+        )
+
+
+class CircuitAnswer(Page[CircuitTransitionAnswer]):
+    """An endpoint's circuit as it is now, and one page of what has happened to it, newest first."""
+
+    health: Health
 
 
 class RateLimitAnswer(Answer):
@@ -209,6 +262,7 @@ class EndpointAnswer(Answer):
     timeout_seconds: int
     retry_schedule: list[int]
     ordering: Ordering
+    fifo_on_dead: FifoOnDead
     format: Format
     signature: SignatureName
     public_key: str | None = Field(description="`whpk_...` to verify with, for ed25519.")
@@ -311,6 +365,7 @@ def _members(view: EndpointView, *, caller: Caller, runtime: Runtime) -> dict[st
         "timeout_seconds": row.timeout_seconds,
         "retry_schedule": row.retry_schedule or list(settings.retry_schedule),
         "ordering": row.ordering,
+        "fifo_on_dead": row.fifo_on_dead,
         "format": row.format,
         "signature": row.signature,
         "public_key": public_key_of(view.secret, keyring=runtime.keyring) if view.secret else None,

@@ -21,6 +21,7 @@ from app.endpoints.changes import (
     lock_endpoint,
     make_visible_to_workers,
 )
+from app.endpoints.circuit import close_after_enabling
 from app.endpoints.headers import check_headers, merge_headers, open_headers, seal_headers
 from app.endpoints.secrets import (
     DEFAULT_GRACE_SECONDS,
@@ -46,8 +47,8 @@ DAY_SECONDS = 86_400
 
 # Settings that are kept as they are given, by the API's names.
 _PLAIN = (
-    *("description", "max_in_flight", "timeout_seconds", "retry_schedule", "ordering", "format"),
-    *("max_age_seconds", "enabled"),
+    *("description", "max_in_flight", "timeout_seconds", "retry_schedule", "ordering", "fifo_on_dead"),
+    *("format", "max_age_seconds", "enabled"),
 )
 # Changes of these decide which events an endpoint gets, or how their deliveries are written.
 _ROUTING = frozenset({"event_types", "filter", "enabled", "ordering", "max_age_seconds"})
@@ -127,6 +128,7 @@ async def create_endpoint(
                 application_id=endpoint.application_id,
                 open=endpoint.enabled,
                 fifo=endpoint.ordering == "fifo",
+                block_on_dead=endpoint.ordering == "fifo" and endpoint.fifo_on_dead == "block",
                 max_in_flight=endpoint.max_in_flight,
                 timeout_seconds=endpoint.timeout_seconds,
                 rate_per_second=endpoint.rate_per_second,
@@ -193,6 +195,8 @@ async def update_endpoint(
     if not endpoint.enabled and before.get("enabled"):
         await forget_retries(session, endpoint)
     await make_visible_to_workers(session, endpoint, routing=not _ROUTING.isdisjoint(changes))
+    if endpoint.enabled and before.get("enabled") is False:
+        await close_after_enabling(session, caller, endpoint)
     after = {name: _shown(endpoint, name) for name in before} | subscription
     if "headers" in changes:
         after["headers"] = sorted(changes["headers"])

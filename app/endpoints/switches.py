@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy import text
+
 from app.access import audit
 from app.core import ids
 from app.endpoints.changes import (
@@ -15,12 +17,18 @@ from app.endpoints.changes import (
     lock_endpoint,
     make_visible_to_workers,
 )
+from app.endpoints.circuit import close_after_enabling
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from app.core.context import Caller
     from app.models import Endpoint
+
+_UNBLOCK = text(
+    "UPDATE endpoint_runtime SET fifo_blocked_by = NULL"
+    " WHERE endpoint_id = :endpoint AND fifo_blocked_by IS NOT NULL RETURNING 1"
+)
 
 
 async def set_enabled(session: AsyncSession, caller: Caller, reference: str, *, enabled: bool) -> Endpoint:
@@ -38,18 +46,25 @@ async def set_enabled(session: AsyncSession, caller: Caller, reference: str, *, 
     await _switch(
         session, caller, endpoint, on=enabled, action="enabled" if enabled else "disabled", routing=True
     )
+    if enabled:
+        await close_after_enabling(session, caller, endpoint)
     return endpoint
 
 
 async def set_paused(session: AsyncSession, caller: Caller, reference: str, *, paused: bool) -> Endpoint:
     """Pause or resume an endpoint. Safe to repeat: a second time nothing changes.
 
+    Resuming lets a FIFO line go on that a dead delivery holds up, also where the endpoint is not paused.
+
     Raises:
         NotFound: there is no such endpoint.
 
     """
     endpoint = await lock_endpoint(session, caller, reference)
-    if endpoint.paused is paused:
+    unblocked = (
+        not paused and (await session.execute(_UNBLOCK, {"endpoint": endpoint.id})).first() is not None
+    )
+    if endpoint.paused is paused and not unblocked:
         return endpoint
     endpoint.paused = paused
     await _switch(

@@ -141,6 +141,9 @@ class EndpointRuntime(Base):
     # `Retry-After` of the receiver, or the wait of a FIFO head: nothing is claimed before.
     held_until: Mapped[datetime | None]
     held_reason: Mapped[str | None]
+    # The dead delivery that a FIFO line waits for (`block_on_dead`): nothing else goes until it is settled otherwise,
+    # or a person lets the line go on.
+    fifo_blocked_by: Mapped[UUID | None]
     consecutive_failures: Mapped[int] = mapped_column(server_default=text("0"))
     last_success_at: Mapped[datetime | None]
     last_failure_at: Mapped[datetime | None]
@@ -156,10 +159,12 @@ class EndpointRuntime(Base):
     circuit_state: Mapped[str] = mapped_column(server_default=text("'closed'"))
     circuit_reason: Mapped[str | None]
     circuit_opened_at: Mapped[datetime | None]
-    # Openings since it was last closed: each one waits twice as long.
+    # Openings since it was last closed: each one waits twice as long as the one before.
     circuit_openings: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     next_probe_at: Mapped[datetime | None]
+    # Set while half open. What was leased before belongs to the time before the probes.
     half_open_at: Mapped[datetime | None]
+    # Probes that succeeded; -1: one has failed.
     probes_ok: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     # Concurrency allowed after the circuit has closed, rising with each success; null: all of `max_in_flight`.
     ramp: Mapped[int | None]

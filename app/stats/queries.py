@@ -69,7 +69,7 @@ SELECT s.at, coalesce(a.succeeded, 0), coalesce(a.failed, 0), coalesce(a.unknown
  ORDER BY s.at
 """  # noqa: S608 - constants of this file
 )
-# What a closed endpoint keeps is not due: nobody is to be called at night because of it.
+# What a closed endpoint, an open circuit or a blocked line keeps is not due: nobody is to be called at night because of it.
 _QUEUE = text(
     """
 SELECT count(*) FILTER (WHERE due),
@@ -79,7 +79,8 @@ SELECT count(*) FILTER (WHERE due),
        extract(epoch FROM now() - min(due_at) FILTER (WHERE due))::float8
   FROM (
     SELECT q.state, q.due_at, r.open,
-           q.state <> 1 AND r.open AND q.due_at <= now() AND NOT coalesce(r.held_until > now(), false) AS due
+           q.state <> 1 AND r.open AND q.due_at <= now() AND NOT coalesce(r.held_until > now(), false)
+             AND r.circuit_state = 'closed' AND r.fifo_blocked_by IS NULL AS due
       FROM delivery_queue q JOIN endpoint_runtime r ON r.endpoint_id = q.endpoint_id
      WHERE q.workspace_id = :workspace AND q.trigger <> 3
        AND (CAST(:application AS uuid) IS NULL OR q.application_id = CAST(:application AS uuid))

@@ -32,12 +32,6 @@ def upgrade() -> None:
         sa.Column("to_state", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("actor", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["endpoint_id"],
-            ["endpoints.id"],
-            name=op.f("fk_circuit_transitions_endpoint_id_endpoints"),
-            ondelete="CASCADE",
-        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_circuit_transitions")),
     )
     op.create_index(
@@ -67,6 +61,7 @@ def downgrade() -> None:
 def _runtime_columns() -> tuple[sa.Column[object], ...]:
     return (
         sa.Column("block_on_dead", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("fifo_blocked_by", sa.UUID(), nullable=True),
         sa.Column("circuit_reason", sa.Text(), nullable=True),
         sa.Column("circuit_openings", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("half_open_at", sa.DateTime(timezone=True), nullable=True),

@@ -29,6 +29,7 @@ DUTIES: tuple[tuple[str, Callable[..., Awaitable[int]]], ...] = (
     ("partitions_dropped", storage.drop_old_partitions),
     ("keys_forgotten", forgetting.forget_keys),
     ("heartbeats_forgotten", forgetting.forget_heartbeats),
+    ("transitions_forgotten", forgetting.forget_transitions),
     ("orphans_cancelled", orphans.cancel_orphans),
     ("counters_corrected", counters.correct_counters),
 )

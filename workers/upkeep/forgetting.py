@@ -1,4 +1,4 @@
-"""Rows with an end: publisher's uids, idempotency keys, workers that are gone."""
+"""Rows with an end: publisher's uids, idempotency keys, workers that are gone, transitions of circuits."""
 
 from __future__ import annotations
 
@@ -42,5 +42,18 @@ async def forget_heartbeats(connection: AsyncConnection, *, settings: Settings) 
     gone = await connection.execute(
         text("DELETE FROM worker_heartbeats WHERE beat_at < now() - make_interval(mins => :minutes)"),
         {"minutes": HEARTBEAT_MINUTES},
+    )
+    return gone.rowcount
+
+
+async def forget_transitions(connection: AsyncConnection, *, settings: Settings) -> int:
+    """Delete transitions of circuits that are older than what was delivered then; return how many."""
+    gone = await connection.execute(
+        text(
+            "DELETE FROM circuit_transitions WHERE id = ANY(ARRAY("
+            " SELECT id FROM circuit_transitions WHERE at < now() - make_interval(days => :days)"
+            " LIMIT :most FOR UPDATE SKIP LOCKED))"
+        ),
+        {"most": MOST, "days": settings.retention_days},
     )
     return gone.rowcount

@@ -45,6 +45,7 @@ async def test_defaults_are_filled_in_and_shown(client: httpx2.AsyncClient, admi
         "timeout_seconds": 15,
         "retry_schedule": [5, 30, 120, 600, 1800, 7200, 18000, 36000, 50400, 72000, 86400],
         "ordering": "none",
+        "fifo_on_dead": "skip",
         "format": "standard",
         "signature": "hmac-sha256",
         "public_key": None,
@@ -60,6 +61,7 @@ async def test_defaults_are_filled_in_and_shown(client: httpx2.AsyncClient, admi
     assert expected.items() <= made.items()
     assert made["health"] == {
         "state": "closed",
+        "reason": None,
         "consecutive_failures": 0,
         "opened_at": None,
         "next_probe_at": None,
@@ -80,6 +82,7 @@ async def test_what_was_given_is_kept(client: httpx2.AsyncClient, admin: dict[st
         "timeout_seconds": 30,
         "retry_schedule": [0, 604_800],
         "ordering": "fifo",
+        "fifo_on_dead": "block",
         "format": "cloudevents",
         "max_age_seconds": 3_600,
         "enabled": False,
@@ -163,6 +166,7 @@ async def test_claim_settings_are_copied(
         ({"rate_limit": {"burst": 1}}, "/rate_limit/per_second", "required"),
         ({"max_age_seconds": 30 * 86_400}, "/max_age_seconds", "30 days"),
         ({"ordering": "lifo"}, "/ordering", "fifo"),
+        ({"fifo_on_dead": "stop"}, "/fifo_on_dead", "block"),
         ({"unknown": 1}, "/unknown", "no such field"),
         ({"metadata": {"a": 1}}, "/metadata/a", "text"),
         ({"description": "a\u0000b"}, "/description", "NUL"),

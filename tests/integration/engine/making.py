@@ -260,7 +260,7 @@ class Workshop:
     async def finish(self, claimed: Claimed, settle: Settle = Settle.SUCCEEDED, **changes: Any) -> None:
         """Record one result; the lease must be ours."""
         recorded = await self.record(self.result(claimed, settle, **changes))
-        assert recorded == Recorded(settled=1, stale=0)
+        assert (recorded.settled, recorded.stale) == (1, 0)
 
     async def queue_row(self, delivery_id: UUID) -> Row[Any] | None:
         """Return a delivery's place in the queue; None: it is final."""

@@ -27,7 +27,12 @@ class Desk:
         self.settled: list[Finished] = []
         self.statements = 0
         event.listen(shop.transactional.sync_engine, "before_cursor_execute", self._count)
-        self.recorder = Recorder(engine=shop.engine, flush_seconds=0.002, settled=self._settled)
+        self.recorder = Recorder(
+            engine=shop.engine,
+            transactions=shop.transactional,
+            flush_seconds=0.002,
+            settled=self._settled,
+        )
         self.recorder.start()
 
     def _settled(self, finished: Sequence[Finished]) -> None:

@@ -170,7 +170,7 @@ async def test_drop_gives_way_to_a_long_transaction(own: Workshop) -> None:
 
 
 async def test_what_has_expired_is_forgotten(shop: Workshop) -> None:
-    """Uids after their event, idempotency keys after a day, heartbeats after an hour; younger ones stay."""
+    """Uids after their event, keys after a day, heartbeats after an hour, transitions with the deliveries of their time."""
     for uid in ("old", "young"):
         await shop.accept(shop.submission(uid=uid))
     await shop.sql("UPDATE event_keys SET expires_at = now() - interval '1 second' WHERE uid = 'old'")
@@ -188,10 +188,22 @@ async def test_what_has_expired_is_forgotten(shop: Workshop) -> None:
             " VALUES (gen_random_uuid(), 'w', '1', 0, 0, now() - make_interval(mins => :minutes))",
             minutes=minutes,
         )
+    for reason, days in (
+        ("old", shop.settings.retention_days + 1),
+        ("young", shop.settings.retention_days - 1),
+    ):
+        await shop.sql(
+            "INSERT INTO circuit_transitions (workspace_id, endpoint_id, from_state, to_state, reason, at)"
+            " VALUES (:id, :id, 'closed', 'open', :reason, now() - make_interval(days => :days))",
+            id=shop.workspace_id,
+            reason=reason,
+            days=days,
+        )
 
     done = await run_upkeep(shop.transactional, settings=shop.settings)
 
-    assert (done["keys_forgotten"], done["heartbeats_forgotten"]) == (2, 1)
+    assert (done["keys_forgotten"], done["heartbeats_forgotten"], done["transitions_forgotten"]) == (2, 1, 1)
+    assert await shop.value("SELECT reason FROM circuit_transitions") == "young"
     assert await shop.value("SELECT uid FROM event_keys") == "young"
     assert await shop.value("SELECT key FROM idempotency_keys") == "young"
     assert await shop.value("SELECT count(*) FROM worker_heartbeats") == 1

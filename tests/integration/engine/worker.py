@@ -37,6 +37,7 @@ class Worker:
         clock = DatabaseClock()
         self.recorder = Recorder(
             engine=engine.execution_options(isolation_level="AUTOCOMMIT"),
+            transactions=engine,
             flush_seconds=settings.worker_flush_seconds,
             settled=self._note_settled,
         )

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from app.core.settings import Settings
 from app.deliveries.retry import (
+    FULL_JITTER_FLOOR_SECONDS,
     JITTER_HIGH,
     JITTER_LOW,
     MAX_RETRY_AFTER_SECONDS,
+    draw_full_jitter,
     draw_jitter,
     next_delay_seconds,
 )
@@ -84,3 +86,28 @@ def test_default_schedule_gives_twelve_attempts_over_three_days() -> None:
 
     assert delays[-1] is None
     assert 3.1 * DAY < sum(delay for delay in delays if delay is not None) < 3.3 * DAY
+
+
+@pytest.mark.parametrize(
+    ("jitter", "retry_after", "expected"),
+    [(0.0, None, 1.0), (0.01, None, 1.0), (0.5, None, 15.0), (1.0, None, 30.0), (0.0, 7.0, 7.0)],
+)
+def test_full_jitter_has_a_floor(jitter: float, retry_after: float | None, expected: float) -> None:
+    """A delay is anywhere between a second and its whole length; the receiver can still lengthen it."""
+    delay = next_delay_seconds(
+        [30],
+        0,
+        jitter=jitter,
+        least_seconds=FULL_JITTER_FLOOR_SECONDS,
+        retry_after_seconds=retry_after,
+    )
+
+    assert delay == expected
+
+
+def test_full_jitter_spreads_over_everything() -> None:
+    """What fails together comes back at any time of the delay."""
+    drawn = [draw_full_jitter() for _ in range(1_000)]
+
+    assert 0 <= min(drawn) < 0.1
+    assert 0.9 < max(drawn) <= 1

@@ -269,6 +269,18 @@ async def test_failure_is_retried_by_the_schedule(
     assert finished.error_message
 
 
+@pytest.mark.parametrize("changes", [{"recovering": True}, {"trigger": TRIGGERS.index("replay")}])
+async def test_retries_to_a_receiver_that_is_just_back_are_spread_wide(changes: dict[str, Any]) -> None:
+    """After its circuit has closed, and in a replay, delays go from a second to their whole length."""
+    delays = [
+        (await send(response(500), claimed=claim_of(schedule_step=2, **changes))).delay_seconds or 0
+        for _ in range(200)
+    ]
+
+    assert 1 <= min(delays) < 30 * JITTER_LOW / 2
+    assert max(delays) <= 30
+
+
 async def test_used_up_schedule_is_the_end() -> None:
     """After the last delay there is no further attempt."""
     finished = await send(response(500), claimed=claim_of(schedule_step=3))
