@@ -79,7 +79,7 @@ class LaneBook:
         if result.blocked:
             wait = result.wait_seconds if result.wait_seconds is not None else MAX_PARK_SECONDS
             self._park(endpoint_id, now + min(max(wait, 0.0), MAX_PARK_SECONDS))
-        elif result.taken < result.room:
+        elif result.taken < result.room or (result.room and not result.more):
             self.forget(endpoint_id)
         elif result.room < share:
             wait = result.wait_seconds if result.wait_seconds is not None else FULL_PARK_SECONDS

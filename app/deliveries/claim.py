@@ -49,6 +49,8 @@ class LaneResult(msgspec.Struct, frozen=True, kw_only=True):
     blocked: bool
     # Seconds until it is worth another look, where that is known.
     wait_seconds: float | None
+    # All its room was used, and further deliveries are ready.
+    more: bool
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +144,13 @@ WITH wanted AS MATERIALIZED (
     ORDER BY q.rank, q.seq LIMIT r.room FOR UPDATE SKIP LOCKED) x
 ), counted AS (
   SELECT endpoint_id, count(*)::int AS taken FROM taken GROUP BY endpoint_id
+), rest AS MATERIALIZED (
+  -- Is there more in the lane? A lane that is known to be empty is not visited again in vain.
+  SELECT r.endpoint_id, EXISTS (
+    SELECT FROM delivery_queue q
+    WHERE q.state = 0 AND q.workspace_id = r.workspace_id AND q.application_id = r.application_id
+      AND q.endpoint_id = r.endpoint_id ORDER BY q.rank, q.seq OFFSET c.taken LIMIT 1) AS more
+  FROM counted c JOIN room r USING (endpoint_id) WHERE c.taken = r.room
 ), charged AS (
   UPDATE endpoint_runtime e SET in_flight = e.in_flight + c.taken, tokens = r.tokens_now - c.taken,
     tokens_at = CASE WHEN r.tokens_now IS NULL THEN NULL ELSE greatest(r.tokens_at, now()) END,
@@ -172,8 +181,8 @@ SELECT r.endpoint_id, r.settings_version, r.timeout_seconds, r.fifo, r.room,
   l.id, l.lease_token, l.workspace_id, l.application_id, l.event_id, l.trigger, l.attempt_count,
   l.schedule_step, l.blocked_count, l.lost_count, l.due_at,
   greatest(0, extract(epoch FROM clock_timestamp() - l.due_at) * 1000)::float8,
-  r.circuit_state <> 'closed' OR r.ramp IS NOT NULL
-FROM room r LEFT JOIN leased l USING (endpoint_id) ORDER BY r.endpoint_id, l.rank, l.seq
+  r.circuit_state <> 'closed' OR r.ramp IS NOT NULL, coalesce(m.more, false)
+FROM room r LEFT JOIN leased l USING (endpoint_id) LEFT JOIN rest m USING (endpoint_id) ORDER BY r.endpoint_id, l.rank, l.seq
 """
 )
 
@@ -231,7 +240,7 @@ async def claim(
     for row in rows:
         (endpoint_id, version, timeout, fifo, room, blocked, wait, delivery_id, token, workspace_id,
          application_id, event_id, trigger, attempts, step, blocked_count, lost, due_at, queue_ms,
-         recovering) = row  # fmt: skip
+         recovering, more) = row  # fmt: skip
         if endpoint_id != endpoint:
             # A lane's rows follow each other.
             if lane is not None:
@@ -239,7 +248,7 @@ async def claim(
             endpoint, began, lane = (
                 endpoint_id,
                 len(claimed),
-                (endpoint_id, version, timeout, room, blocked, wait),
+                (endpoint_id, version, timeout, room, blocked, wait, more),
             )
         if delivery_id is not None:
             claimed.append(
@@ -268,8 +277,8 @@ async def claim(
     return claimed, found
 
 
-def _lane_result(lane: tuple[UUID, int, int, int, bool, float | None], *, taken: int) -> LaneResult:
-    endpoint_id, version, timeout, room, blocked, wait = lane
+def _lane_result(lane: tuple[UUID, int, int, int, bool, float | None, bool], *, taken: int) -> LaneResult:
+    endpoint_id, version, timeout, room, blocked, wait, more = lane
     return LaneResult(
         endpoint_id=endpoint_id,
         settings_version=version,
@@ -278,6 +287,7 @@ def _lane_result(lane: tuple[UUID, int, int, int, bool, float | None], *, taken:
         room=room,
         blocked=blocked,
         wait_seconds=wait,
+        more=more,
     )
 
 

@@ -56,6 +56,20 @@ async def test_share_bounds_what_one_lane_gets(shop: Workshop) -> None:
     assert Counter(item.endpoint_id for item in claimed) == {one: 2, other: 2}
 
 
+@pytest.mark.parametrize(("waiting", "more"), [(2, False), (3, True)])
+async def test_says_whether_there_is_more(shop: Workshop, *, waiting: int, more: bool) -> None:
+    """A claim that used all its room says whether further deliveries are ready in the lane."""
+    endpoint = await shop.endpoint()
+    await shop.publish(endpoint, waiting)
+
+    async with shop.engine.connect() as connection:
+        claimed, (lane,) = await claim(
+            connection, [(endpoint, 2)], margin_seconds=MARGIN_SECONDS, worker=WORKER
+        )
+
+    assert (len(claimed), lane.taken, lane.room, lane.more) == (2, 2, 2, more)
+
+
 async def test_cap_counts_what_is_in_flight(shop: Workshop) -> None:
     """A claim fills the endpoint up to its cap and no further."""
     endpoint = await shop.endpoint(max_in_flight=3)

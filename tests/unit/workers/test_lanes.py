@@ -25,7 +25,13 @@ def endpoint_of(workspace: int, application: int, endpoint: int) -> UUID:
 
 
 def found(
-    endpoint_id: UUID, *, taken: int, room: int, blocked: bool = False, wait: float | None = None
+    endpoint_id: UUID,
+    *,
+    taken: int,
+    room: int,
+    blocked: bool = False,
+    wait: float | None = None,
+    more: bool = True,
 ) -> LaneResult:
     """Return what a claim found."""
     return LaneResult(
@@ -36,6 +42,7 @@ def found(
         room=room,
         blocked=blocked,
         wait_seconds=wait,
+        more=more,
     )
 
 
@@ -121,6 +128,15 @@ def test_lane_that_gave_all_it_might_stays() -> None:
     book.settle(found(endpoint_of(1, 1, 1), taken=2, room=2), share=2, now=0.0)
 
     assert book.eligible == 1
+
+
+def test_lane_without_more_is_forgotten() -> None:
+    """A lane whose last deliveries were taken is not visited again in vain."""
+    book = book_of(lane(1, 1, 1), lane(1, 1, 2))
+
+    book.settle(found(endpoint_of(1, 1, 1), taken=2, room=2, more=False), share=2, now=0.0)
+
+    assert set(book.next(4, now=0.0)) == {endpoint_of(1, 1, 2)}
 
 
 @pytest.mark.parametrize(
@@ -209,18 +225,20 @@ class Walk(RuleBasedStateMachine):
         room=st.integers(0, 3),
         blocked=st.booleans(),
         wait=st.none() | st.floats(0, 3),
+        more=st.booleans(),
     )
-    def settle(self, one: Lane, *, taken: int, room: int, blocked: bool, wait: float | None) -> None:
+    def settle(
+        self, one: Lane, *, taken: int, room: int, blocked: bool, wait: float | None, more: bool
+    ) -> None:
         taken = min(taken, room)
-        self.book.settle(
-            found(one.endpoint_id, taken=taken, room=room, blocked=blocked, wait=wait), share=3, now=self.now
-        )
+        result = found(one.endpoint_id, taken=taken, room=room, blocked=blocked, wait=wait, more=more)
+        self.book.settle(result, share=3, now=self.now)
         if one.endpoint_id not in self.known:
             return
         if blocked:
             pause = MAX_PARK_SECONDS if wait is None else min(wait, MAX_PARK_SECONDS)
             self.parked[one.endpoint_id] = self.now + pause
-        elif taken < room:
+        elif taken < room or (room and not more):
             del self.known[one.endpoint_id]
             self.parked.pop(one.endpoint_id, None)
         elif room < 3:
