@@ -14,9 +14,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.api import idempotency
-from app.api.auth import RequireRole, bearer_of, caller_of, runtime_of
+from app.api.auth import RequireRole, bearer_of, caller_of, header_of, runtime_of
 from app.api.problems import as_problem
-from app.api.routing import rate_key_of, require_json_type
+from app.api.routing import rate_key_of_caller, require_json_type
 from app.core import db
 from app.core.errors import DatabaseUnavailable, Forbidden, Malformed, RequestError
 from app.models import Role
@@ -49,7 +49,7 @@ class PublishRoute(APIRoute):
         scope["route"] = self
         request = Request(scope, receive)
         caller = await _admit(request)
-        limits = request.app.state.rate_limiter.take(rate_key_of(request))
+        limits = scope["app"].state.rate_limiter.take(rate_key_of_caller(caller))
         body = await _body_of(receive)
         if not body:
             raise Malformed(
@@ -73,6 +73,8 @@ async def at_most_once(
 
     Returns None where it has none.
     """
+    if header_of(request, idempotency.HEADER.lower().encode()) is None:
+        return None
     keyed = idempotency.keyed_request(
         request, workspace_id=caller.workspace_id, application_id=caller.application_id, body=body
     )
@@ -112,7 +114,6 @@ def problem_of(error: RequestError, request: Request) -> dict[str, Any]:
 async def _admit(request: Request) -> Caller:
     key = await request.app.state.key_cache.get(bearer_of(request))
     caller = caller_of(key, request)
-    request.state.caller = caller
     if caller.role not in MAY_PUBLISH:
         raise Forbidden(
             f"This key's role is {caller.role.value}, but publishing needs the role publisher or admin. "
