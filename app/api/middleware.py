@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,6 +19,7 @@ from app.core import metrics
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from prometheus_client import Counter, Histogram
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 BATCH_PATH = "/v1/events/batch"
@@ -35,6 +37,9 @@ _DEFAULT_HEADERS = (
     # Answers hold what only this caller may see, and some hold a secret that is shown once.
     (b"cache-control", b"no-store"),
 )
+
+_DEFAULT_NAMES = frozenset(name for name, _ in _DEFAULT_HEADERS)
+_READ = frozenset({b"x-request-id", b"traceparent", b"content-length"})
 
 _log = structlog.get_logger(__name__)
 
@@ -87,24 +92,31 @@ class RequestMiddleware:
 
 
 def _headers_of(scope: Scope) -> dict[bytes, bytes]:
-    wanted = (b"x-request-id", b"traceparent", b"content-length")
-    return {name: value for name, value in scope["headers"] if name in wanted}
+    return {name: value for name, value in scope["headers"] if name in _READ}
 
 
 def _request_id(given: bytes | None) -> str:
-    text = given.decode("latin-1") if given else ""
-    return text if _REQUEST_ID.fullmatch(text) else os.urandom(16).hex()
+    if given:
+        text = given.decode("latin-1")
+        if _REQUEST_ID.fullmatch(text):
+            return text
+    return os.urandom(16).hex()
 
 
 def _traceparent(given: bytes | None) -> str | None:
-    text = given.decode("latin-1") if given else ""
+    if given is None:
+        return None
+    text = given.decode("latin-1")
     return text if _TRACEPARENT.fullmatch(text) else None
 
 
 def _with_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
     given = list(headers)
     names = {name for name, _ in given}
-    given.extend(header for header in _DEFAULT_HEADERS if header[0] not in names)
+    if names.isdisjoint(_DEFAULT_NAMES):
+        given.extend(_DEFAULT_HEADERS)
+    else:
+        given.extend(header for header in _DEFAULT_HEADERS if header[0] not in names)
     given.append((b"x-request-id", request_id.encode()))
     return given
 
@@ -138,8 +150,9 @@ def _too_large(limit: int) -> TooLarge:
 def _record(scope: Scope, *, status: int, seconds: float) -> None:
     # The template, not the path: a path holds ids and would make a time series each.
     route = getattr(scope.get("route"), "path", "unmatched")
-    metrics.HTTP_REQUESTS.labels(scope["method"], route, str(status)).inc()
-    metrics.HTTP_SECONDS.labels(scope["method"], route).observe(seconds)
+    requests, times = _counters_of(scope["method"], route, status)
+    requests.inc()
+    times.observe(seconds)
     if status >= 400 or seconds >= SLOW_SECONDS:  # noqa: PLR2004 - the rest is in the metrics
         _log.info(
             "request.finished",
@@ -148,3 +161,11 @@ def _record(scope: Scope, *, status: int, seconds: float) -> None:
             status=status,
             duration_ms=round(seconds * 1000, 1),
         )
+
+
+@lru_cache(maxsize=1_000)
+def _counters_of(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Remember the counters of a method, route and status: looking them up costs more than counting."""
+    return metrics.HTTP_REQUESTS.labels(method, route, str(status)), metrics.HTTP_SECONDS.labels(
+        method, route
+    )

@@ -8,7 +8,7 @@ the exit code of dependencies after the response, when it is too late to take a 
 """
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 import orjson
@@ -19,14 +19,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api import idempotency
-from app.api.auth import ALL_WORKSPACES, guard_of, runtime_of
+from app.api.auth import ALL_WORKSPACES, guard_of, header_of, runtime_of
 from app.api.problems import UnsupportedMediaType
 from app.core import db
+from app.core.context import Caller
 from app.core.errors import DatabaseUnavailable, FieldError, Invalid, Malformed, NotFound
 from app.core.pointers import pointer_to
-
-if TYPE_CHECKING:
-    from app.core.context import Caller
 
 # Deeper ones are no requests of ours, and would exhaust the stack of whatever walks them.
 MAX_DEPTH = 128
@@ -184,7 +182,12 @@ def _query_parameters(dependant: Dependant) -> frozenset[str]:
 def rate_key_of(request: Request) -> UUID:
     """Return whose token bucket a request draws from: its key's."""
     caller: Caller | None = getattr(request.state, "caller", None)
-    return caller.api_key_id or caller.workspace_id if caller else ALL_WORKSPACES
+    return rate_key_of_caller(caller) if caller else ALL_WORKSPACES
+
+
+def rate_key_of_caller(caller: Caller) -> UUID:
+    """Return whose token bucket a caller draws from."""
+    return caller.api_key_id or caller.workspace_id
 
 
 async def _read_json(request: Request, *, needed: bool) -> None:
@@ -204,17 +207,18 @@ def require_json_type(request: Request) -> None:
         UnsupportedMediaType: its Content-Type is another, its charset is not UTF-8, or it is compressed.
 
     """
-    kind, _, parameters = request.headers.get("content-type", "").partition(";")
+    kind, _, parameters = (header_of(request, b"content-type") or "").partition(";")
     kind = kind.strip().lower()
     if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
         raise UnsupportedMediaType(
             f"The body's Content-Type is {kind or 'not given'}, but it must be JSON: send "
             "`Content-Type: application/json`."
         )
-    charset = parameters.replace(" ", "").replace('"', "").lower()
+    charset = parameters.replace(" ", "").replace('"', "").lower() if parameters else ""
     if charset.startswith("charset=") and charset not in {"charset=utf-8", "charset=us-ascii"}:
         raise UnsupportedMediaType("JSON is sent in UTF-8. Leave the charset out, or make it utf-8.")
-    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+    encoding = header_of(request, b"content-encoding")
+    if encoding is not None and encoding.strip().lower() != "identity":
         raise UnsupportedMediaType(
             "The body is compressed, which this server does not take. Send it as it is."
         )

@@ -36,6 +36,22 @@ def uuid7(unix_ms: int) -> UUID:
     return UUID(int=value)
 
 
+def uuid7s(unix_ms: int, count: int) -> list[UUID]:
+    """Return `count` UUIDs as `uuid7` makes them, in ascending order, with one call of the system for their chance."""
+    global _LAST_MS, _LAST_TAIL
+    if not count:
+        return []
+    made = [uuid7(unix_ms)]
+    steps = os.urandom(4 * (count - 1))
+    head = (unix_ms & 0xFFFFFFFFFFFF) << 80 | 0x7 << 76 | 0b10 << 62
+    tail = _LAST_TAIL
+    for at in range(0, len(steps), 4):
+        tail += 1 + int.from_bytes(steps[at : at + 4])
+        made.append(UUID(int=head | (tail >> 62 & 0xFFF) << 64 | tail & 0x3FFFFFFFFFFFFFFF))
+    _LAST_MS, _LAST_TAIL = unix_ms, tail
+    return made
+
+
 def lowest_uuid_at(unix_ms: int) -> UUID:
     """Return the smallest UUID of this millisecond: a bound for partitions and ranges."""
     return UUID(int=(unix_ms & 0xFFFFFFFFFFFF) << 80)

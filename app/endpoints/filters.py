@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-import cel
-
 from app.core.errors import BellwireError, Invalid
+from app.endpoints._cel import compile_program
 from app.endpoints._filter_source import Findings, Refused, inspect, regex_fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from cel import Program
 
     from app.endpoints._filter_source import Paths
 
@@ -43,7 +44,7 @@ class Filter:
 
     __slots__ = ("_findings", "_program", "source")
 
-    def __init__(self, source: str, *, program: cel.Program, findings: Findings) -> None:
+    def __init__(self, source: str, *, program: Program, findings: Findings) -> None:
         self.source = source
         self._program = program
         self._findings = findings
@@ -110,7 +111,7 @@ def compile_filter(text: str, *, pointer: str = "/filter") -> Filter:
             pointer, f"The filter has {len(text)} characters, and at most {MAX_LENGTH} are allowed."
         )
     try:
-        program = cel.compile(text)
+        program = compile_program(text)
     except ValueError as error:
         raise Invalid.at(pointer, _parse_message(str(error))) from None
     except BaseException as error:
@@ -131,10 +132,10 @@ def compile_filter(text: str, *, pointer: str = "/filter") -> Filter:
 def _check_regexes(findings: Findings) -> None:
     """Let the library itself read each pattern, so that a broken one is found now and not with the first event."""
     for literal in findings.regex_literals:
-        fault = regex_fault(str(cel.compile(literal.text).execute({})))
+        fault = regex_fault(str(compile_program(literal.text).execute({})))
         if fault is None:
             try:
-                cel.compile(f"''.matches({literal.text})").execute({})
+                compile_program(f"''.matches({literal.text})").execute({})
             except (ValueError, RuntimeError, TypeError):
                 fault = "the pattern of matches() is not a regular expression of RE2's syntax"
         if fault is not None:

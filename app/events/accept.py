@@ -8,12 +8,12 @@ since; the caller then matches again. See docs/decisions/0006.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
-import orjson
 from sqlalchemy import text
 
 from app.core import ids
@@ -48,16 +48,57 @@ class Submission(msgspec.Struct, kw_only=True):
     routing_version: int
     routes: Sequence[Route]
     traceparent: str | None = None
-    # Set by `assign_id`, kept over retries of the statement.
+    # Set by `assign_id` or `assign_ids`, kept over retries of the statement.
     id: UUID | None = None
     delivery_ids: list[UUID] = []
     created_ms: int = 0
 
     def assign_id(self, unix_ms: int) -> None:
-        """Give the event and its deliveries their ids; a second call changes nothing."""
-        if self.id is None:
-            self.created_ms = unix_ms
-            self.id = ids.uuid7(unix_ms)
+        """Give the event its id and its time; a second call changes nothing."""
+        assign_ids([self], unix_ms=unix_ms)
+
+
+def assign_ids(submissions: Sequence[Submission], *, unix_ms: int) -> None:
+    """Do the same for many events at once."""
+    fresh = [submission for submission in submissions if submission.id is None]
+    for submission, event_id in zip(fresh, ids.uuid7s(unix_ms, len(fresh)), strict=True):
+        submission.created_ms = unix_ms
+        submission.id = event_id
+
+
+class _EventRow(msgspec.Struct, omit_defaults=True):
+    """One element of the statement's first document; what is left out is NULL there."""
+
+    n: int
+    id: UUID | None
+    workspace_id: UUID
+    application_id: UUID
+    routing_version: int
+    type: str
+    data_from: int
+    data_bytes: int
+    created_ms: int
+    priority: int
+    matched: int
+    keep_days: int
+    api_key_id: UUID | None = None
+    uid: str | None = None
+    content_hash: str | None = None
+    occurred_at: datetime | None = None
+    correlation_id: str | None = None
+    metadata: dict[str, str] | None = None
+    traceparent: str | None = None
+    fanout: list[UUID] | None = None
+
+
+class _TargetRow(msgspec.Struct):
+    """One element of the second: a delivery that is written at once."""
+
+    n: int
+    id: UUID
+    endpoint_id: UUID
+    fifo: bool
+    max_age: int
 
 
 # One row of `events` is one publish; one of `targets` is one delivery to be written at once.
@@ -144,7 +185,7 @@ async def accept(
 ) -> list[Verdict]:
     """Write what can be accepted and return one verdict for each submission, in order.
 
-    Each submission has its id (`assign_id`). An event that matches more than `inline` endpoints gets one
+    Each submission has its id (`assign_ids`). An event that matches more than `inline` endpoints gets one
     `fanouts` row instead of deliveries. On an autocommit connection the return means: committed.
 
     Safe to repeat with the same submissions after an error that left nothing behind.
@@ -175,8 +216,8 @@ async def first_of_uids(
 
 def _encode(submissions: Sequence[Submission], *, inline: int, keep_days: int) -> tuple[str, str, bytes]:
     """Build the statement's two JSON documents and the blob that holds every event's data."""
-    rows: list[dict[str, Any]] = []
-    targets: list[dict[str, Any]] = []
+    rows: list[_EventRow] = []
+    targets: list[_TargetRow] = []
     parts: list[bytes] = []
     offset = 0
     for n, item in enumerate(submissions):
@@ -186,41 +227,35 @@ def _encode(submissions: Sequence[Submission], *, inline: int, keep_days: int) -
         at_once = [route for route in item.routes if route.fifo] if wide else item.routes
         later = [route.endpoint_id for route in item.routes if not route.fifo] if wide else []
         rows.append(
-            {
-                "n": n,
-                "id": item.id,
-                "workspace_id": item.workspace_id,
-                "application_id": item.application_id,
-                "api_key_id": item.api_key_id,
-                "routing_version": item.routing_version,
-                "type": event.type,
-                "uid": event.uid,
-                "content_hash": event.content_hash.hex() if event.uid is not None else None,
-                "data_from": offset,
-                "data_bytes": len(event.data),
-                "created_ms": item.created_ms,
-                "occurred_at": event.occurred_at,
-                "correlation_id": event.correlation_id,
-                "metadata": event.metadata,
-                "priority": ranks.HIGH if event.high else ranks.NORMAL,
-                "traceparent": item.traceparent,
-                "matched": len(item.routes),
-                "fanout": later or None,
-                "keep_days": keep_days,
-            }
+            _EventRow(
+                n=n,
+                id=item.id,
+                workspace_id=item.workspace_id,
+                application_id=item.application_id,
+                api_key_id=item.api_key_id,
+                routing_version=item.routing_version,
+                type=event.type,
+                uid=event.uid,
+                content_hash=event.content_hash.hex() if event.uid is not None else None,
+                data_from=offset,
+                data_bytes=len(event.data),
+                created_ms=item.created_ms,
+                occurred_at=event.occurred_at,
+                correlation_id=event.correlation_id,
+                metadata=event.metadata,
+                priority=ranks.HIGH if event.high else ranks.NORMAL,
+                traceparent=item.traceparent,
+                matched=len(item.routes),
+                fanout=later or None,
+                keep_days=keep_days,
+            )
         )
         parts.append(event.data)
         offset += len(event.data)
         if len(item.delivery_ids) != len(at_once):
-            item.delivery_ids = [ids.uuid7(item.created_ms) for _ in at_once]
+            item.delivery_ids = ids.uuid7s(item.created_ms, len(at_once))
         targets.extend(
-            {
-                "n": n,
-                "id": delivery_id,
-                "endpoint_id": route.endpoint_id,
-                "fifo": route.fifo,
-                "max_age": route.max_age_seconds,
-            }
+            _TargetRow(n, delivery_id, route.endpoint_id, route.fifo, route.max_age_seconds)
             for route, delivery_id in zip(at_once, item.delivery_ids, strict=True)
         )
-    return orjson.dumps(rows).decode(), orjson.dumps(targets).decode(), b"".join(parts)
+    return msgspec.json.encode(rows).decode(), msgspec.json.encode(targets).decode(), b"".join(parts)

@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections import deque
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 import msgspec
 import structlog
@@ -24,12 +25,11 @@ from app.core.errors import (
     RequestError,
     TooBusy,
 )
-from app.events.accept import Submission, Verdict, accept, first_of_uids, stored_among
+from app.events.accept import Submission, Verdict, accept, assign_ids, first_of_uids, stored_among
 from app.events.published import Published, answer_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -37,12 +37,15 @@ if TYPE_CHECKING:
     from app.core.settings import Settings
     from app.events.envelope import CheckedEvent
     from app.events.matching import EventMatcher
+    from app.events.routing import Route, RoutingTable
 
 log = structlog.get_logger(__name__)
 
 # A subscription that changes again and again while an event is matched: then somebody automates badly.
 MAX_MATCH_TRIES = 5
 MAX_STATEMENT_TRIES = 4
+# Gone: another application may have its uid now.
+_MATCH_AGAIN = frozenset({Verdict.STALE, Verdict.GONE})
 # Payload bytes that may wait, as a multiple of what one statement takes.
 WAITING_BYTES_FACTOR = 8
 
@@ -53,6 +56,15 @@ class _Waiting(msgspec.Struct):
     since: float
     # The event whose row answers, where another one of the same flush had the same uid.
     leader: Submission | None = None
+
+
+class _Publisher(msgspec.Struct, frozen=True):
+    """Who publishes: the same for all events of one request."""
+
+    workspace_id: UUID
+    api_key_id: UUID | None
+    bound_to: UUID | None
+    traceparent: str | None
 
 
 class IngestBuffer:
@@ -91,36 +103,8 @@ class IngestBuffer:
             TooBusy, DatabaseUnavailable: nothing is known to be stored; send the same request again.
 
         """
-        refresh = False
-        for _ in range(MAX_MATCH_TRIES):
-            table, routes = await self._matcher.match(
-                event, workspace_id=workspace_id, bound_to=bound_to, refresh=refresh
-            )
-            submission = Submission(
-                event=event,
-                workspace_id=workspace_id,
-                application_id=table.application_id,
-                application_uid=table.uid,
-                api_key_id=api_key_id,
-                routing_version=table.version,
-                routes=routes,
-                traceparent=traceparent,
-            )
-            waiting = self._join(submission)
-            try:
-                verdict = await waiting.done
-            except asyncio.CancelledError:
-                # The client has gone: what is not yet being written is dropped before the flush.
-                waiting.done.cancel()
-                raise
-            # Gone: another application may have its uid now.
-            if verdict in {Verdict.STALE, Verdict.GONE}:
-                refresh = True
-                continue
-            return await self._answer(waiting, verdict)
-        raise TooBusy(
-            "The application's subscriptions are changing too fast to match this event. Send it again in a second."
-        )
+        publisher = _Publisher(workspace_id, api_key_id, bound_to, traceparent)
+        return await self._publish(event, publisher, waiting=self._join_at_once(event, publisher))
 
     async def publish_many(
         self, events: Sequence[CheckedEvent | RequestError], *, workspace_id: UUID, api_key_id: UUID | None,
@@ -132,18 +116,10 @@ class IngestBuffer:
             DatabaseUnavailable: it met every event; where it met some, it stands among the results.
 
         """
-        work = [
-            self.publish(
-                event,
-                workspace_id=workspace_id,
-                api_key_id=api_key_id,
-                bound_to=bound_to,
-                traceparent=traceparent,
-            )
-            for event in events
-            if not isinstance(event, RequestError)
-        ]
-        outcomes = await asyncio.gather(*work, return_exceptions=True)
+        publisher = _Publisher(workspace_id, api_key_id, bound_to, traceparent)
+        outcomes = await self._publish_each(
+            [event for event in events if not isinstance(event, RequestError)], publisher
+        )
         fatal = [
             error
             for error in outcomes
@@ -161,6 +137,81 @@ class IngestBuffer:
         self._closed = True
         while self._flusher is not None and not self._flusher.done():
             await asyncio.wait([self._flusher])
+
+    async def _publish_each(
+        self, events: Sequence[CheckedEvent], publisher: _Publisher
+    ) -> list[Published | BaseException]:
+        """Publish them together and return what became of each. Only those that have to wait get tasks of their own."""
+        outcomes: dict[int, Published | BaseException] = {}
+        places: dict[int, _Waiting] = {}
+        later: list[int] = []
+        for n, event in enumerate(events):
+            try:
+                waiting = self._join_at_once(event, publisher)
+            except TooBusy as error:
+                outcomes[n] = error
+                continue
+            if waiting is None:
+                later.append(n)
+            else:
+                places[n] = waiting
+        others = asyncio.gather(*(self._publish(events[n], publisher) for n in later), return_exceptions=True)
+        try:
+            for waiting in places.values():
+                # One flush settles many: few of them are waited for.
+                if not waiting.done.done():
+                    await asyncio.wait([waiting.done])
+            unsettled: list[int] = []
+            for n, waiting in places.items():
+                if _accepted(waiting) and waiting.leader is None:
+                    outcomes[n] = answer_of(waiting.submission, Verdict.ACCEPTED, first=None)
+                else:
+                    unsettled.append(n)
+            settled = await asyncio.gather(
+                *(self._publish(events[n], publisher, waiting=places[n]) for n in unsettled),
+                return_exceptions=True,
+            )
+            outcomes |= zip(unsettled, settled, strict=True)
+            outcomes |= zip(later, await others, strict=True)
+        except asyncio.CancelledError:
+            others.cancel()
+            for waiting in places.values():
+                waiting.done.cancel()
+            raise
+        return [outcomes[n] for n in range(len(events))]
+
+    async def _publish(
+        self, event: CheckedEvent, publisher: _Publisher, *, waiting: _Waiting | None = None
+    ) -> Published:
+        """See one event through; `waiting` is its place in the buffer, if it has one already."""
+        for tries in range(MAX_MATCH_TRIES):
+            if waiting is None:
+                waiting = await self._match_and_join(event, publisher, refresh=tries > 0)
+            try:
+                verdict = await waiting.done
+            except asyncio.CancelledError:
+                # The client has gone: what is not yet being written is dropped before the flush.
+                waiting.done.cancel()
+                raise
+            if verdict not in _MATCH_AGAIN:
+                return await self._answer(waiting, verdict)
+            waiting = None
+        raise TooBusy(
+            "The application's subscriptions are changing too fast to match this event. Send it again in a second."
+        )
+
+    def _join_at_once(self, event: CheckedEvent, publisher: _Publisher) -> _Waiting | None:
+        """Join, if the event can be matched without waiting for anything."""
+        found = self._matcher.match_remembered(
+            event, workspace_id=publisher.workspace_id, bound_to=publisher.bound_to
+        )
+        return self._join(_submission(event, publisher, *found)) if found is not None else None
+
+    async def _match_and_join(self, event: CheckedEvent, publisher: _Publisher, *, refresh: bool) -> _Waiting:
+        found = await self._matcher.match(
+            event, workspace_id=publisher.workspace_id, bound_to=publisher.bound_to, refresh=refresh
+        )
+        return self._join(_submission(event, publisher, *found))
 
     def _join(self, submission: Submission) -> _Waiting:
         size = len(submission.event.data)
@@ -218,12 +269,11 @@ class IngestBuffer:
         return batch
 
     async def _write(self, batch: list[_Waiting]) -> None:
-        now_ms = self._clock.unix_ms()
+        assign_ids([item.submission for item in batch], unix_ms=self._clock.unix_ms())
         leaders: dict[tuple[UUID, str], _Waiting] = {}
         writers: list[_Waiting] = []
         followers: list[tuple[_Waiting, _Waiting]] = []
         for item in batch:
-            item.submission.assign_id(now_ms)
             uid = item.submission.event.uid
             if uid is not None:
                 leader = leaders.setdefault((item.submission.application_id, uid), item)
@@ -323,6 +373,21 @@ class IngestBuffer:
             raise TooBusy(
                 "Another event with this uid has just been removed. Send the request again."
             ) from None
+
+
+def _submission(
+    event: CheckedEvent, publisher: _Publisher, table: RoutingTable, routes: tuple[Route, ...]
+) -> Submission:
+    return Submission(
+        event=event,
+        workspace_id=publisher.workspace_id,
+        application_id=table.application_id,
+        application_uid=table.uid,
+        api_key_id=publisher.api_key_id,
+        routing_version=table.version,
+        routes=routes,
+        traceparent=publisher.traceparent,
+    )
 
 
 def _result(outcome: Published | BaseException) -> Published | RequestError:

@@ -37,6 +37,18 @@ class EventMatcher:
         # (count, last message) by endpoint since the last collection.
         self._errors: dict[UUID, tuple[int, str]] = {}
 
+    def match_remembered(
+        self, event: CheckedEvent, *, workspace_id: UUID, bound_to: UUID | None
+    ) -> tuple[RoutingTable, tuple[Route, ...]] | None:
+        """Do what `match` does, where nothing has to be read or evaluated for it; else return None."""
+        table = self._routing.remembered(workspace_id, event.application)
+        if table is None or table.reserved or event.type in table.rules:
+            return None
+        if bound_to is not None and bound_to != table.application_id:
+            return None
+        routes = table.routes_for(event.type)
+        return None if routes.filtered else (table, routes.always)
+
     async def match(
         self, event: CheckedEvent, *, workspace_id: UUID, bound_to: UUID | None = None, refresh: bool = False
     ) -> tuple[RoutingTable, tuple[Route, ...]]:

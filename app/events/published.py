@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from uuid import UUID
 
 import msgspec
@@ -22,10 +21,6 @@ class Published(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int
     # The same uid and content came before: `id` is the first event's.
     replayed: bool = False
-
-    def created_at_delta(self) -> timedelta:
-        """Return the time since 1970 at which the event was accepted."""
-        return timedelta(milliseconds=self.created_ms)
 
 
 def answer_of(submission: Submission, verdict: Verdict, *, first: tuple[UUID, bytes] | None) -> Published:

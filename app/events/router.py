@@ -2,7 +2,10 @@
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import timedelta
+from functools import lru_cache
 from typing import Annotated, Any, TypeVar
+from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Query
@@ -74,7 +77,7 @@ async def publish(request: Request, *, caller: Any = None, body: Any = None) -> 
         workspace_id=caller.workspace_id,
         api_key_id=caller.api_key_id,
         bound_to=caller.application_id,
-        traceparent=request.state.traceparent,
+        traceparent=request.scope["state"]["traceparent"],
     )
     return await _published(request, event, result, caller=caller)
 
@@ -98,7 +101,7 @@ async def publish_batch(request: Request, *, caller: Any = None, body: Any = Non
             workspace_id=caller.workspace_id,
             api_key_id=caller.api_key_id,
             bound_to=caller.application_id,
-            traceparent=request.state.traceparent,
+            traceparent=request.scope["state"]["traceparent"],
         )
         return _batch_answer(request, results)
     request.app.state.waker.wake()
@@ -217,7 +220,7 @@ async def _publish_in(
         events,
         runtime=state.runtime,
         matcher=state.matcher,
-        traceparent=request.state.traceparent,
+        traceparent=request.scope["state"]["traceparent"],
     )
 
 
@@ -233,11 +236,11 @@ async def _published(request: Request, event: CheckedEvent, result: Published, *
                 media_type="application/json",
                 headers={REPLAYED_HEADER: "true"},
             )
-    created_at = rfc3339(EPOCH + result.created_at_delta())
+    created_at = _time_of(result.created_ms)
     answer = {
         "id": ids.to_text(ids.EVENT, result.id),
         "type": event.type,
-        "application": ids.to_text(ids.APPLICATION, result.application_id),
+        "application": _text_of_application(result.application_id),
         "application_uid": result.application_uid,
         "uid": event.uid,
         "occurred_at": rfc3339(event.occurred_at) if event.occurred_at is not None else created_at,
@@ -249,6 +252,17 @@ async def _published(request: Request, event: CheckedEvent, result: Published, *
         "data_erased_at": None,
     }
     return Response(orjson.dumps(answer), status_code=202, media_type="application/json")
+
+
+# What was accepted by one flush has one time, and a publisher has few applications.
+@lru_cache(maxsize=64)
+def _time_of(unix_ms: int) -> str:
+    return rfc3339(EPOCH + timedelta(milliseconds=unix_ms))
+
+
+@lru_cache(maxsize=10_000)
+def _text_of_application(application_id: UUID) -> str:
+    return ids.to_text(ids.APPLICATION, application_id)
 
 
 def _batch_answer(request: Request, results: list[Published | RequestError]) -> Response:

@@ -114,10 +114,14 @@ class RoutingCache:
 
     async def get(self, workspace_id: UUID, application: str) -> RoutingTable | None:
         """Return the cached table, or read it; None: there is no such application."""
-        table = self._tables.get((workspace_id, application))
-        if table is None:
-            return await self.refresh(workspace_id, application)
-        self._tables.move_to_end((workspace_id, application))
+        return self.remembered(workspace_id, application) or await self.refresh(workspace_id, application)
+
+    def remembered(self, workspace_id: UUID, application: str) -> RoutingTable | None:
+        """Return the cached table, if there is one."""
+        key = (workspace_id, application)
+        table = self._tables.get(key)
+        if table is not None:
+            self._tables.move_to_end(key)
         return table
 
     async def refresh(self, workspace_id: UUID, application: str) -> RoutingTable | None:

@@ -11,7 +11,15 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import text
 
 from app.core.db import make_engine
-from app.core.errors import Conflict, DatabaseUnavailable, Invalid, NotFound, TooBusy, Unauthenticated
+from app.core.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    Invalid,
+    NotFound,
+    RequestError,
+    TooBusy,
+    Unauthenticated,
+)
 from app.core.settings import Settings
 from app.events.envelope import read_event
 from app.events.ingest import IngestBuffer
@@ -22,7 +30,7 @@ from tests.faults.harness.proxy import TcpProxy
 from tests.faults.harness.waiting import wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -56,6 +64,10 @@ class Desk:
     def soon(self, event: CheckedEvent | bytes, *, key: UUID | None = None) -> asyncio.Task[Published]:
         """Publish in a task."""
         return asyncio.get_running_loop().create_task(self.publish(event, key=key))
+
+    async def batch(self, events: Sequence[CheckedEvent | RequestError]) -> list[Published | RequestError]:
+        """Publish several events with one request."""
+        return await self.buffer.publish_many(events, workspace_id=self.shop.workspace_id, api_key_id=None)
 
     def _wake(self) -> None:
         self.wakes += 1
@@ -236,6 +248,7 @@ async def test_subscriptions_that_never_rest_make_the_publisher_wait(
         await shop.sql("UPDATE applications SET routing_version = routing_version + 1")
         return matched
 
+    monkeypatch.setattr(desk.matcher, "match_remembered", lambda *_, **__: None)
     monkeypatch.setattr(desk.matcher, "match", and_change)
 
     with pytest.raises(TooBusy):
@@ -437,11 +450,69 @@ async def test_batch_answers_each_for_itself(shop: Workshop, desk: Desk) -> None
         order(),
     ]
 
-    results = await desk.buffer.publish_many(events, workspace_id=shop.workspace_id, api_key_id=None)
+    results = await desk.batch(events)
 
     kinds = [type(result) for result in results]
     assert kinds == [Published, Invalid, Published, Conflict, NotFound, Published]
     assert (results[1], results[2].replayed, results[2].id) == (malformed, True, results[0].id)
+    assert await shop.value("SELECT count(*) FROM events") == 2
+
+
+async def test_batch_is_one_statement(shop: Workshop, desk: Desk) -> None:
+    """The events of a batch join the buffer together, so that one statement writes them all, in their order."""
+    await desk.publish(order())
+    before = desk.accepts
+
+    results = await desk.batch([order(data=str(n)) for n in range(200)])
+
+    assert desk.accepts == before + 1
+    stored = await shop.sql("SELECT id, data FROM events")
+    data = {row.id: bytes(row.data) for row in stored}
+    assert [data[result.id] for result in results if isinstance(result, Published)] == [
+        b"%d" % n for n in range(200)
+    ]
+
+
+async def test_batch_that_was_matched_too_early_is_matched_again(shop: Workshop, desk: Desk) -> None:
+    """A change of subscriptions between two batches costs no event of the second its new endpoint."""
+    await desk.publish(order())
+    await shop.endpoint(event_types=["order.*"])
+    await shop.sql("UPDATE applications SET routing_version = routing_version + 1")
+
+    results = await desk.batch([order("u1"), order(), order("u1")])
+
+    assert [result.deliveries for result in results if isinstance(result, Published)] == [1, 1, 1]
+    assert await shop.value("SELECT count(*) FROM deliveries") == 2
+
+
+async def test_batch_that_is_too_much_is_taken_in_part(shop: Workshop) -> None:
+    """What finds no room in the buffer is refused for itself, with the time to come back; the rest is stored."""
+    async with open_desk(shop, ingest_max_waiting=3) as desk:
+        await desk.publish(order())
+
+        results = await desk.batch([order(data=str(n)) for n in range(5)])
+
+    assert [type(result) for result in results] == [Published] * 3 + [TooBusy] * 2
+    assert await shop.value("SELECT count(*) FROM events") == 4
+
+
+async def test_batch_whose_client_left_before_the_flush_stores_nothing(shop: Workshop, desk: Desk) -> None:
+    """All events of a batch are dropped with its request, those whose filters are still evaluated too."""
+    await shop.endpoint(event_types=["slow.one"], content_filter="data == 1")
+    await desk.publish(order())
+    async with shop.transaction() as blocker:
+        await blocker.execute(text("LOCK TABLE events"))
+        first = desk.soon(order())
+        await shop.until_somebody_waits_for_a_lock()
+        batch = [order("u1"), order(), read_event(b'{"type":"slow.one","data":1}')]
+        leaves = asyncio.get_running_loop().create_task(desk.batch(batch))
+        await wait_until(lambda: len(desk.buffer._waiting) == 3, seconds=10, what="the batch waits")
+        leaves.cancel()
+        await asyncio.wait([leaves])
+    await first
+    await desk.buffer.close()
+
+    assert leaves.cancelled()
     assert await shop.value("SELECT count(*) FROM events") == 2
 
 
@@ -451,9 +522,7 @@ async def test_batch_without_a_database_fails_as_a_whole(shop: Workshop, proxy: 
         await proxy.refuse()
 
         with pytest.raises(DatabaseUnavailable):
-            await desk.buffer.publish_many(
-                [order(), order()], workspace_id=shop.workspace_id, api_key_id=None
-            )
+            await desk.batch([order(), order()])
 
 
 @pytest.mark.parametrize("number", ["9" * 5_000, "1e400", "-" + "9" * 4_301, "9007199254740993"])

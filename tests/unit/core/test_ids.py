@@ -27,6 +27,16 @@ def test_ids_of_one_millisecond_ascend(unix_ms, count):
     assert made == sorted(set(made))
 
 
+@given(MILLISECONDS, st.integers(min_value=0, max_value=50))
+def test_ids_that_are_made_together_are_like_those_made_one_by_one(unix_ms, count):
+    """They are UUIDv7 of their time, and ascend, also between one made before them and one made after."""
+    made = [ids.uuid7(unix_ms), *ids.uuid7s(unix_ms, count), ids.uuid7(unix_ms)]
+    assert (len(made), made) == (count + 2, sorted(set(made)))
+    assert {(each.version, each.variant, each.int >> 80) for each in made} == {
+        (7, "specified in RFC 4122", unix_ms)
+    }
+
+
 @given(UUIDS)
 def test_text_leads_back_to_the_uuid(value):
     """Every UUID has a text of fixed length without dots that gives it back."""
