@@ -63,13 +63,23 @@ async def create_aside(rig: Rig, name: str) -> str:
 def write_endpoints(
     url: str, *, keys: Sequence[str], secret: str, targets: Sequence[tuple[str, list[str]]]
 ) -> list[UUID]:
-    """Write endpoints (URL, event types) with default limits into the default application; return their ids."""
+    """Write endpoints (URL, event types) with default limits into the oldest default application; return their ids.
+
+    Raises:
+        ValueError: the API was never started on this database, so there is no application.
+
+    """
     keyring, clock = Keyring(keys), DatabaseClock()
     engine = create_engine(url, poolclass=pool.NullPool)
     with Session(engine, expire_on_commit=False) as session, session.begin():
         default = session.scalars(
             select(Application).where(Application.uid == "default").order_by(Application.id).limit(1)
-        ).one()
+        ).one_or_none()
+        if default is None:
+            raise ValueError(
+                "The database has no workspace yet, so there is nowhere for endpoints. Start the API once (`make run` "
+                "or `bellwire api`): it makes the first one. Then run this again."
+            )
         session.execute(
             update(Application)
             .where(Application.id == default.id)

@@ -39,7 +39,7 @@ DAYS = 7
 CONNECTIONS = 2
 ENDPOINTS = 40
 # Retries are dealt by `seed_rows.RETRIES`; with more than this the longest delivery had more than 12 attempts.
-MOST_ATTEMPTS_EACH = 2.3
+MOST_ATTEMPTS_EACH = 2.25
 DAY = timedelta(days=1)
 # Where nobody listens: the policy allows it, and no event that is published matches its endpoints.
 URL = "http://127.0.0.1:8999/seed/{n}"
@@ -109,9 +109,7 @@ def split(deliveries: int, *, now: datetime, days: int) -> list[Day]:
         cuts.append(midnight)
     cuts.append(now)
     # The deliveries of one event stay together.
-    numbers = [
-        round(deliveries * ((cut - start) / (now - start)) / EVENTS_EACH) * EVENTS_EACH for cut in cuts
-    ]
+    numbers = [int(deliveries * ((cut - start) / (now - start)) / EVENTS_EACH) * EVENTS_EACH for cut in cuts]
     numbers[-1] = deliveries
     return [
         Day(day=begins.date(), first=first, deliveries=until - first, begins=begins, ends=ends)

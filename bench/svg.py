@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WIDTH, HEIGHT = 720, 380
-LEFT, RIGHT, TOP, BOTTOM = 64, 20, 44, 74
+WIDTH, HEIGHT = 720, 390
+LEFT, RIGHT, TOP, BOTTOM = 64, 20, 54, 74
 # Told apart by the colour-blind, too, on white.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#444444")
 BAR_HEIGHT = 26
 NAME_WIDTH = 120
 _FONT = "font-family='system-ui, sans-serif' font-size='12' fill='#222'"
 _TICKS = 6
+# What is smaller is nothing, in all units that are plotted.
+SMALLEST = 1e-6
 # Enough of the tail to see, and no more than the counts can tell.
 _PERCENTILES = (0.0, 50.0, 90.0, 99.0, 99.9, 99.99)
 
@@ -51,9 +53,9 @@ class Axis:
         """Return an axis on which all values have room: from 0, or over whole decades."""
         if scale == "percentile":
             return cls(title, scale, 0.0, max(*values, 90.0))
-        top = max((*values, 1e-9))
+        top = max((*values, SMALLEST))
         if scale == "log":
-            bottom = min((value for value in values if value > 0), default=top)
+            bottom = min((value for value in values if value > SMALLEST), default=top)
             low = 10.0 ** math.floor(math.log10(bottom))
             return cls(title, scale, low, max(10.0 ** math.ceil(math.log10(top)), low * 10))
         return cls(title, scale, 0.0, _ticks(top)[-1])
