@@ -7,6 +7,7 @@ a scenario could not be measured. A target that was missed is shown, and no erro
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path  # noqa: TC003 - typer reads it
 from typing import Annotated
 
@@ -63,6 +64,7 @@ async def _measure(
     async with Bench(size) as bench:
         for name in names:
             console.print(f"{name}: {(SCENARIOS[name].__doc__ or '').strip()}")
+            began = time.monotonic()
             try:
                 found.append(await SCENARIOS[name](bench))
             except Exception:  # noqa: BLE001 - an hour of other scenarios is not to be lost
@@ -70,6 +72,7 @@ async def _measure(
                 failed.append(name)
             else:
                 save(found[-1:], machine=here, folder=folder)
+                console.print(f"  took {time.monotonic() - began:.0f} s")
     if found:
         show(found, machine=here)
         console.print(f"Written to {folder}")

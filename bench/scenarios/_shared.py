@@ -72,7 +72,9 @@ async def finish(
     figures = list(found.figures)
     if found.statements_target is not None:
         statements = (rig.statements() - meters.statements_before) / deliveries
-        figures.append(Figure("SQL statements", statements, "an event", found.statements_target))
+        figures.append(
+            Figure("SQL statements, by pg_stat_statements", statements, "an event", found.statements_target)
+        )
     figures.append(
         # Far from 100, it is not the receiver that bounds the figures; its ceiling says the same.
         Figure("CPU of the receiver", 100 * used["receiver"] / seconds, "% of a core", "≤ 80")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # They share one stack, and still each starts and stops workers.
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 # What counts requests or latencies has these charts; all have one of the CPU time.
 CHARTS = {
