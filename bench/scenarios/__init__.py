@@ -24,6 +24,6 @@ SCENARIOS: dict[str, Callable[[Bench], Awaitable[Result]]] = {
     for scenario in (
         *(publish, steady, idle, batch),
         *(drain, workers, lanes, old),
-        *(fanout, hang, flood, memory),
+        *(fanout, memory, hang, flood),
     )
 }

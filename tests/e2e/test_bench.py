@@ -31,9 +31,9 @@ CHARTS = {
     "lanes": {"throughput"},
     "old": {"throughput"},
     "fanout": {"latency", "throughput"},
+    "memory": {"memory", "throughput"},
     "hang": {"latency", "throughput"},
     "flood": {"latency"},
-    "memory": {"memory", "throughput"},
 }
 MOST_BYTES = 100_000
 
