@@ -58,8 +58,8 @@ fix: $(STAMP) ## Correct style where a tool can
 	$(BIN)/ruff format --quiet .
 
 .PHONY: bench
-bench: $(STAMP) ## Measure: publishing, latency, drain; a table, and JSON in bench/results
-	$(BIN)/python -m bench $(SCENARIOS)
+bench: $(STAMP) ## Measure; SCENARIOS="drain old" for some; tables, JSON and charts in RESULTS
+	$(BIN)/python -m bench $(if $(RESULTS),--results $(RESULTS)) $(SCENARIOS)
 
 .PHONY: migrate
 migrate: $(STAMP) ## Bring the schema of BELLWIRE_DATABASE_URL up to date

@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 
 from app.embedded.postgres_binaries import find_binaries
 from bellwire import Webhook
+from bench.machine import thread_ceilings
+from bench.result import Ceiling
 from bench.rig import DATA_BYTES
 
 if TYPE_CHECKING:
     from bench.rig import Rig
+    from bench.sizes import Size
 
 HTTP_CONNECTIONS = 50
 INSERT_CLIENTS = 8
@@ -28,6 +31,18 @@ _ROWS = (
     " FROM generate_series(1, {rows});\n"
 )
 _RATE = re.compile(r"tps = ([0-9.]+)")
+
+
+async def measure_ceilings(rig: Rig, size: Size, *, when: str = "before") -> list[Ceiling]:
+    """Measure all of them; where before and after differ, the machine was not the same all the time."""
+    http = await http_ceiling(rig, seconds=size.ceiling_seconds)
+    single, rows = await insert_ceilings(rig, seconds=size.ceiling_seconds)
+    return [
+        Ceiling("http", f"generator → receiver, signed POSTs ({when})", http, "requests/s", when),
+        Ceiling("commit", f"Postgres, one durable row a commit ({when})", single, "rows/s", when),
+        Ceiling("rows", f"Postgres, {BATCH_ROWS} durable rows a commit ({when})", rows, "rows/s", when),
+        *thread_ceilings(seconds=size.probe_seconds, when=when),
+    ]
 
 
 async def http_ceiling(rig: Rig, *, seconds: float) -> float:

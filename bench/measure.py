@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import platform
+import time
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import psutil  # type: ignore[import-untyped]
 from hdrh.histogram import HdrHistogram
@@ -15,17 +14,19 @@ from hdrh.histogram import HdrHistogram
 from tests.faults.harness.processes import cpu_seconds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 # Latencies are kept in microseconds up to ten minutes, to three digits.
 _HIGHEST_US = 600_000_000
 _DIGITS = 3
-_PERCENTILES = (50, 90, 99, 99.9, 100)
+# A line over time has about so many points, none of them shorter than this.
+_POINTS = 60
+_SHORTEST_BIN_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Events by what became of them; all but `accepted` and `received` must be 0."""
+    """Deliveries by what became of them; all but `accepted` and `received` must be 0."""
 
     accepted: int
     received: int
@@ -35,8 +36,8 @@ class Tally:
     unknown: int
 
     @classmethod
-    def of(cls, *, accepted: Iterable[str], received: Iterable[str], unsigned: int) -> Tally:
-        """Compare the ids that were answered 202 with those that arrived. Each goes to one endpoint."""
+    def of(cls, *, accepted: Iterable[Hashable], received: Iterable[Hashable], unsigned: int) -> Tally:
+        """Compare what was answered 202 with what arrived: event ids, or pairs of event id and endpoint."""
         published = set(accepted)
         times = Counter(received)
         return cls(
@@ -54,12 +55,40 @@ class Tally:
         return self.lost == self.duplicate == self.unsigned == self.unknown == 0
 
 
-def percentiles_ms(nanoseconds: Iterable[int]) -> dict[str, float]:
-    """Return the percentiles of some durations, in milliseconds."""
-    histogram = HdrHistogram(1, _HIGHEST_US, _DIGITS)
-    for value in nanoseconds:
-        histogram.record_value(min(max(value // 1000, 1), _HIGHEST_US))
-    return {f"p{p:g}": histogram.get_value_at_percentile(p) / 1000 for p in _PERCENTILES}
+class Latency:
+    """Durations in an HDR histogram: exact to three digits, small, and merged without loss."""
+
+    def __init__(self, histogram: HdrHistogram) -> None:
+        self._histogram = histogram
+
+    @classmethod
+    def of(cls, nanoseconds: Iterable[int]) -> Self:
+        """Count durations; what is longer than ten minutes counts as ten minutes."""
+        histogram = HdrHistogram(1, _HIGHEST_US, _DIGITS)
+        for value in nanoseconds:
+            histogram.record_value(min(max(value // 1000, 1), _HIGHEST_US))
+        return cls(histogram)
+
+    @classmethod
+    def decode(cls, *encoded: str) -> Self:
+        """Return what `encode` wrote, of several runs together."""
+        merged = HdrHistogram(1, _HIGHEST_US, _DIGITS)
+        for text in encoded:
+            merged.add(HdrHistogram.decode(text))
+        return cls(merged)
+
+    def encode(self) -> str:
+        """Return it in HdrHistogram's own form (V2, compressed, base64)."""
+        return str(self._histogram.encode().decode("ascii"))
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return int(self._histogram.get_total_count())
+
+    def ms(self, percentile: float) -> float:
+        """Return a percentile in milliseconds; 100 is the worst."""
+        return float(self._histogram.get_value_at_percentile(percentile) / 1000)
 
 
 class CpuMeter:
@@ -68,14 +97,17 @@ class CpuMeter:
     def __init__(self, groups: Callable[[], Mapping[str, Sequence[int]]]) -> None:
         """`groups` gives the process ids by role; one that starts in between counts from its start."""
         self._groups = groups
+        self._began = time.monotonic()
         self._before = self._now()
 
-    def per_thousand(self, deliveries: int) -> dict[str, float]:
-        """Return the CPU seconds that each role used since the start, per 1,000 deliveries."""
-        return {
-            role: round((used - self._before[role]) * 1000 / max(deliveries, 1), 4)
-            for role, used in self._now().items()
-        }
+    def used(self) -> dict[str, float]:
+        """Return the CPU seconds that each role used since the start."""
+        return {role: seconds - self._before[role] for role, seconds in self._now().items()}
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the start."""
+        return time.monotonic() - self._began
 
     def _now(self) -> dict[str, float]:
         return {role: cpu_seconds_of(pids) for role, pids in self._groups().items()}
@@ -95,16 +127,20 @@ def memory_mb(groups: Mapping[str, Sequence[int]]) -> dict[str, float]:
     return largest
 
 
-def machine() -> dict[str, object]:
-    """Return what the figures depend on most."""
-    model = ""
-    with suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123
-        model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "")
-    return {
-        "processor": model or platform.processor(),
-        "cores": os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load_before": round(os.getloadavg()[0], 2),
-    }
+def rate_points(times: Iterable[int], *, began: int, ended: int) -> list[tuple[float, float]]:
+    """Return [middle of a bin in seconds, events per second] of moments in nanoseconds."""
+    seconds = max((ended - began) / 1e9, _SHORTEST_BIN_SECONDS)
+    bins = max(1, min(_POINTS, int(seconds / _SHORTEST_BIN_SECONDS)))
+    width = seconds / bins
+    counts = Counter(min(int((at - began) / 1e9 / width), bins - 1) for at in times if began <= at <= ended)
+    return [(round((n + 0.5) * width, 3), round(counts[n] / width, 1)) for n in range(bins)]
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Return the rise per unit of the first coordinate: the least-squares line through the points."""
+    if len(points) < 2:
+        return 0.0
+    mean_x = sum(x for x, _ in points) / len(points)
+    mean_y = sum(y for _, y in points) / len(points)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0

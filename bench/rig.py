@@ -2,43 +2,39 @@
 
 from __future__ import annotations
 
-import secrets
-from base64 import b64encode
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import orjson
 from rich.console import Console
 
-from bench.measure import CpuMeter, Tally
-from bench.peer import Peer
+from app.core.ids import lowest_uuid_at
+from bench.measure import CpuMeter
 from bench.receiver import COUNTER_BYTES
-from tests.faults.harness.stack import Stack
 from tests.faults.harness.waiting import NotInTime, wait_until
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
+    from uuid import UUID
 
-ENDPOINTS = 20
+    from bench.peer import Peer
+    from tests.faults.harness.stack import Stack
+
 DATA_BYTES = 500
-CREATED = 201
 NUMBER = "#" * 12  # The load generator puts a running number there.
 PATIENCE_SECONDS = 120.0
 # When nothing has arrived for so long, what is missing is counted as lost.
 SILENCE_SECONDS = 15.0
-# Counts statements; it costs Postgres a few per cent of its time.
-STATISTICS = {
-    "shared_preload_libraries": "pg_stat_statements",
-    "pg_stat_statements.track": "top",
-    "pg_stat_statements.track_utility": "off",
-}
-_QUEUED = "SELECT count(*) FROM delivery_queue"
-# Ours are not Bellwire's: the ones that this file waits with, and those about the statistics.
+# Marks our own statements, which are not counted as Bellwire's.
+MARK = "/* bench */"
+_QUEUED = f"SELECT {MARK} count(*) FROM delivery_queue WHERE endpoint_id <> ALL(%s)"  # noqa: S608 - a constant
+_ATTEMPTS = f"SELECT {MARK} count(*) FROM attempts WHERE id >= %s AND endpoint_id <> ALL(%s)"  # noqa: S608 - a constant
+_NOW_MS = f"SELECT {MARK} extract(epoch FROM clock_timestamp()) * 1000"  # noqa: S608 - a constant
 _STATEMENTS = (
-    "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid"
-    " WHERE d.datname = current_database() AND query <> %s AND query NOT LIKE '%%pg_stat_statements%%'"
+    "SELECT coalesce(sum(calls), 0) FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid"  # noqa: S608
+    f" WHERE d.datname = current_database() AND query NOT LIKE '%%{MARK}%%'"
+    " AND query NOT LIKE '%%pg_stat_statements%%'"
 )
 
 console = Console(stderr=True)
@@ -54,6 +50,17 @@ class Load:
     began: int
     ended: int
 
+    @classmethod
+    def of(cls, *parts: Load) -> Load:
+        """Return several loads as one."""
+        return cls(
+            accepted=[event for part in parts for event in part.accepted],
+            events=sum(part.events for part in parts),
+            statuses=parts[-1].statuses,
+            began=min(part.began for part in parts),
+            ended=max(part.ended for part in parts),
+        )
+
     @property
     def seconds(self) -> float:
         """How long it took."""
@@ -62,51 +69,50 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Receipts:
-    """What arrived: [id, time] in nanoseconds of the machine's monotonic clock."""
+    """What arrived: [id, time in nanoseconds of the machine's monotonic clock, path]."""
 
-    received: list[tuple[str, int]]
+    received: list[tuple[str, int, str]]
     unsigned: int
 
+    @property
+    def times(self) -> list[int]:
+        """When each arrived."""
+        return [at for _, at, _ in self.received]
 
+
+@dataclass(slots=True)
 class Rig:
     """A running stack with the benchmark's own two processes beside it."""
 
-    def __init__(self, stack: Stack, *, receiver: Peer, generator: Peer, secret: str, counter: Path) -> None:
-        self.stack = stack
-        self.receiver = receiver
-        self.generator = generator
-        self.secret = secret
-        self._counter = counter
+    stack: Stack
+    receiver: Peer
+    generator: Peer
+    secret: str
+    counter: Path
+    # Endpoints whose deliveries are not of the measurement: bad neighbours.
+    asides: list[UUID] = field(default_factory=list)
+    # Rises with each set of endpoints, so that none gets the events of another.
+    sets: int = 0
+    _attempts_from: UUID | None = None
+    _attempts_before: int = 0
 
     @property
     def receiver_port(self) -> int:
         """Where deliveries go."""
         return int(self.receiver.hello["port"])
 
-    async def create_endpoints(self, number: int = ENDPOINTS) -> list[str]:
-        """Create endpoints with default limits, each subscribed to a type of its own; return the types."""
-        types = [f"bench.n{n}" for n in range(number)]
-        for event_type in types:
-            answer = await self.stack.client.post(
-                "/v1/endpoints",
-                json={
-                    "url": f"http://127.0.0.1:{self.receiver_port}/{event_type}",
-                    "event_types": [event_type],
-                    "secret": self.secret,
-                },
-            )
-            if answer.status_code != CREATED:
-                raise RuntimeError(f"An endpoint could not be created: {answer.text}")
-        return types
-
-    def single_bodies(self, types: list[str]) -> list[str]:
+    def single_bodies(self, types: Sequence[str]) -> list[str]:
         """Return bodies of `POST /v1/events`, one a type."""
-        return [f'{{"type":"{event_type}","data":{_data()}}}' for event_type in types]
+        return [f'{{"type":"{event_type}","data":{data_with_number()}}}' for event_type in types]
 
-    def batch_bodies(self, types: list[str], size: int) -> list[str]:
-        """Return one body of `POST /v1/events/batch`, its events spread over the types."""
+    def batch_bodies(self, types: Sequence[str], size: int) -> list[str]:
+        """Return bodies of `POST /v1/events/batch`, their events spread over the types."""
         bodies = self.single_bodies(types)
-        return ['{"events":[' + ",".join(bodies[n % len(bodies)] for n in range(size)) + "]}"]
+        number = -(-len(bodies) // size)
+        return [
+            '{"events":[' + ",".join(bodies[(start + n) % len(bodies)] for n in range(size)) + "]}"
+            for start in range(0, number * size, size)
+        ]
 
     async def publish(self, *, path: str = "/v1/events", **load: Any) -> Load:
         """Run a load against the API; see `bench.generator.Load`. Raises if anything but 202 was answered."""
@@ -133,9 +139,20 @@ class Rig:
             ended=answer["ended"],
         )
 
+    def start_worker(self, *, processes: int | None = None) -> None:
+        """Start a worker, with so many processes or as many as are the default; it begins by itself."""
+        settings = {} if processes is None else {"BELLWIRE_WORKER_PROCESSES": str(processes)}
+        self.stack.workers.append(self.stack.start_worker(**settings))
+
+    def stop_workers(self) -> None:
+        """End all workers at once: they have nothing in hand, or nothing that matters."""
+        for worker in self.stack.workers:
+            worker.kill_tree()
+        self.stack.workers.clear()
+
     def count(self) -> int:
         """Return how many requests the receiver has counted, without asking it."""
-        return int.from_bytes(self._counter.read_bytes()[:COUNTER_BYTES], "little")
+        return int.from_bytes(self.counter.read_bytes()[:COUNTER_BYTES], "little")
 
     async def wait_for_receipts(self, number: int) -> None:
         """Wait until `number` requests came, or until nothing more comes (the tally then shows what is lost)."""
@@ -154,20 +171,24 @@ class Rig:
 
     def queued(self) -> int:
         """Return how many deliveries wait or are under way."""
-        return self.stack.number(_QUEUED)
+        return self.stack.number(_QUEUED, [self.asides])
 
     def statements(self) -> int:
-        """Return how many SQL statements Bellwire's processes have run so far."""
-        return self.stack.number(_STATEMENTS, [_QUEUED])
+        """Return how many SQL statements Bellwire's processes have run so far, by pg_stat_statements."""
+        return self.stack.number(_STATEMENTS)
 
-    async def wait_until_recorded(self) -> int:
-        """Wait until the queue is empty and return how many attempts are on record."""
+    async def wait_until_recorded(self) -> None:
+        """Wait until the queue is empty."""
         await wait_until(
             lambda: self.queued() == 0,
             seconds=PATIENCE_SECONDS,
             what="the queue is empty",
         )
-        return self.stack.number("SELECT count(*) FROM attempts")
+
+    def attempts_logged(self) -> int:
+        """Return how many attempts were recorded since the last `forget`."""
+        found = self.stack.number(_ATTEMPTS, [self._attempts_from, self.asides])
+        return found - self._attempts_before
 
     async def receipts(self) -> Receipts:
         """Return what arrived since the last `forget`."""
@@ -176,8 +197,12 @@ class Rig:
         return Receipts(received=orjson.loads(file.read_bytes()), unsigned=answer["unsigned"])
 
     async def forget(self) -> None:
-        """Let the receiver begin anew, after a warm-up."""
+        """Let the receiver and the count of attempts begin anew, after a warm-up that is recorded."""
         await self.receiver.ask("forget")
+        # By id: counting all would read millions of old rows into the caches.
+        self._attempts_from = lowest_uuid_at(self.stack.number(_NOW_MS))
+        self._attempts_before = 0
+        self._attempts_before = self.attempts_logged()
 
     def cpu_meter(self) -> CpuMeter:
         """Begin to measure CPU time by role."""
@@ -191,33 +216,8 @@ class Rig:
             "generator": [self.generator.pid],
         }
 
-    def tally(self, load: Load, receipts: Receipts) -> Tally:
-        """Compare what was accepted with what arrived."""
-        return Tally.of(
-            accepted=(event for event, _, _ in load.accepted),
-            received=(event for event, _ in receipts.received),
-            unsigned=receipts.unsigned,
-        )
 
-
-@asynccontextmanager
-async def open_rig(*, workers: int = 1, settings: Mapping[str, str] | None = None) -> AsyncIterator[Rig]:
-    """Start a fresh stack with the settings as shipped (and `settings`), a receiver and a generator."""
-    secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
-    async with Stack(
-        short=False, workers=workers, receives=False, settings=settings, postgres_settings=STATISTICS
-    ) as stack:
-        stack.sql("CREATE EXTENSION pg_stat_statements")
-        counter = stack.folder / "counter"
-        counter.write_bytes(bytes(COUNTER_BYTES))
-        async with (
-            Peer("bench.receiver", secret, str(counter)) as receiver,
-            Peer("bench.generator", str(counter)) as generator,
-        ):
-            yield Rig(stack, receiver=receiver, generator=generator, secret=secret, counter=counter)
-
-
-def _data() -> str:
+def data_with_number() -> str:
     """Return an event's data of DATA_BYTES with a number in it."""
     start = f'{{"order":"{NUMBER}","note":"'
     return start + "x" * (DATA_BYTES - len(start) - 2) + '"}'
