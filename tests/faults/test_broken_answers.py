@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 import trustme
@@ -16,8 +16,6 @@ from tests.faults.harness.scene import Scene, open_scene
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from pathlib import Path
-
-    from tests.faults.harness.publisher import Accepted
 
 pytestmark = pytest.mark.faults
 
@@ -100,6 +98,17 @@ class Certificates:
         return path
 
 
+# What is wrong, the certificate that has it (None: no TLS at all), and what the attempt says.
+BAD_TLS: list[tuple[str, Callable[[Certificates], Path] | None, str]] = [
+    ("expired", Certificates.expired, "The certificate has expired"),
+    ("wrong-name", Certificates.for_another_name, "The certificate is not for this IP address"),
+    ("self-signed", Certificates.self_signed, "The certificate is self-signed"),
+    ("stranger", Certificates.of_a_stranger, "The certificate's issuer is not known"),
+    ("garbage", None, "The TLS handshake with 127.0.0.1 failed"),
+]
+Log: TypeAlias = "dict[str, list[list[dict[str, Any]]]]"
+
+
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """The certificates of this module."""
@@ -113,78 +122,97 @@ async def scene(certificates: Certificates) -> AsyncIterator[Scene]:
         yield scene
 
 
-@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
-async def test_a_broken_answer_is_retried(scene: Scene, broken: Broken) -> None:
-    """Each broken answer is on record with its class and what happened, and the next good one ends the retries."""
-    deliveries = await _deliver(scene, broken, number=BROKEN.index(broken))
+@pytest.fixture(scope="module")
+async def log(scene: Scene) -> Log:
+    """All broken answers at once, each to EVENTS deliveries; the attempts of each delivery, by the answer's name."""
+    endpoints = {}
+    for n, broken in enumerate([*BROKEN, *USABLE]):
+        endpoints[broken.name] = await scene.stack.create_endpoint(
+            f"/broken-{n}", event_types=[_event_type(broken)], retry_schedule=[0, 0, 0]
+        )
+        await scene.receiver.behave(
+            f"/broken-{n}", script=broken.script, script_times=BROKEN_TIMES, script_status=broken.status
+        )
+    refused = await scene.publisher.publish_many(EVENTS, event_types=["broken.retried"])
+    scene.checker.explain({event.id for event in refused})
+    await scene.publisher.publish_many(EVENTS, event_types=["broken.usable"])
+    await scene.checker.settle()
+    return {name: await attempts_to(scene.stack, endpoint) for name, endpoint in endpoints.items()}
 
-    histories = [[verdict(attempt) for attempt in attempts] for attempts in deliveries]
+
+@pytest.fixture(scope="module")
+async def tls_log(scene: Scene, certificates: Certificates) -> Log:
+    """All bad TLS at once, mended after two attempts at each; the attempts, by what was bad."""
+    receiver = scene.receiver
+    ports, endpoints = {}, {}
+    for name, make, _ in BAD_TLS:
+        certificate = None if make is None else make(certificates)
+        port = ports[name] = await receiver.listen(certificate=certificate)
+        endpoints[name] = await scene.stack.create_endpoint(
+            f"/tls-{name}",
+            url=f"https://{HOST}:{port}/tls-{name}",
+            event_types=["tls.*"],
+            retry_schedule=[1] * 20,
+        )
+    await scene.publisher.publish("tls.bad")
+
+    async def all_refused() -> bool:
+        logs = [await attempts_to(scene.stack, endpoint) for endpoint in endpoints.values()]
+        return all(len(attempts) > 1 for log in logs for attempts in log or [[]])
+
+    await receiver.wait_for(all_refused, seconds=BOUND_SECONDS, what="two attempts each were refused")
+    receiver.refresh()
+    assert [receipt for receipt in receiver.receipts if receipt.path.startswith("/tls-")] == []
+    for port in ports.values():
+        await receiver.listen(port=port, certificate=certificates.good())
+    await scene.checker.settle()
+    return {name: await attempts_to(scene.stack, endpoint) for name, endpoint in endpoints.items()}
+
+
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda broken: broken.name)
+def test_a_broken_answer_is_retried(log: Log, broken: Broken) -> None:
+    """Each broken answer is on record with its class and what happened, and the next good one ends the retries."""
+    histories = [[verdict(attempt) for attempt in attempts] for attempts in log[broken.name]]
     assert histories == [[broken.is_attempt] * BROKEN_TIMES + [SUCCEEDED]] * EVENTS
-    failures = [attempt for attempts in deliveries for attempt in attempts[:-1]]
-    assert [attempt["error"]["message"] for attempt in failures if broken.words not in attempt["error"]["message"]] == []
+    failures = [attempt for attempts in log[broken.name] for attempt in attempts[:-1]]
+    assert _without(broken.words, [attempt["error"]["message"] for attempt in failures]) == []
     assert {attempt["response"] and attempt["response"]["status"] for attempt in failures} == {broken.status}
 
 
 @pytest.mark.parametrize("broken", USABLE, ids=lambda broken: broken.name)
-async def test_a_broken_body_behind_a_good_status_is_a_success(scene: Scene, broken: Broken) -> None:
+def test_a_broken_body_behind_a_good_status_is_a_success(log: Log, broken: Broken) -> None:
     """A body that is not as long as was said is noted on the attempt, and the event is not sent again."""
-    deliveries = await _deliver(scene, broken, number=len(BROKEN) + USABLE.index(broken))
-
-    attempts = [attempt for attempts in deliveries for attempt in attempts]
+    attempts = [attempt for attempts in log[broken.name] for attempt in attempts]
     assert [verdict(attempt) for attempt in attempts] == [SUCCEEDED] * EVENTS
-    assert [attempt["note"] for attempt in attempts if broken.words not in (attempt["note"] or "")] == []
+    assert _without(broken.words, [attempt["note"] or "" for attempt in attempts]) == []
     assert {attempt["response"]["body"] for attempt in attempts} <= {"ok", "o"}
 
 
-@pytest.mark.parametrize(
-    ("name", "make", "words"),
-    [
-        ("expired", Certificates.expired, "The certificate has expired"),
-        ("wrong-name", Certificates.for_another_name, "The certificate is not for this IP address"),
-        ("self-signed", Certificates.self_signed, "The certificate is self-signed"),
-        ("stranger", Certificates.of_a_stranger, "The certificate's issuer is not known"),
-        ("garbage", None, "The TLS handshake with 127.0.0.1 failed"),
-    ],
-)
-async def test_bad_tls_is_refused_until_it_is_mended(
-    scene: Scene, certificates: Certificates, name: str, make: Callable[[Certificates], Path] | None, words: str
-) -> None:
-    """Behind bad TLS the receiver sees no request at all; once it is mended, the event arrives, once."""
-    receiver = scene.receiver
-    port = await receiver.listen(certificate=None if make is None else make(certificates))
-    endpoint = await scene.stack.create_endpoint(
-        f"/tls-{name}", url=f"https://{HOST}:{port}/tls-{name}", event_types=[f"tls.{name}"], retry_schedule=[1] * 20
-    )
-    await scene.publisher.publish(f"tls.{name}")
-
-    async def refused() -> bool:
-        return [len(attempts) > 1 for attempts in await attempts_to(scene.stack, endpoint)] == [True]
-
-    await receiver.wait_for(refused, seconds=BOUND_SECONDS, what="two attempts were refused")
-    unseen = receiver.on(endpoint.path)
-    await receiver.listen(port=port, certificate=certificates.good())
-
-    await scene.checker.check()
-    assert unseen == []
-    (attempts,) = await attempts_to(scene.stack, endpoint)
-    *failures, success = attempts
+@pytest.mark.parametrize(("name", "make", "words"), BAD_TLS, ids=[name for name, _, _ in BAD_TLS])
+def test_bad_tls_is_refused_until_it_is_mended(tls_log: Log, name: str, make: object, words: str) -> None:
+    """Behind bad TLS no request is sent, and the log says what is wrong with it; once it is mended the event arrives."""
+    ((*failures, success),) = tls_log[name]
     assert {verdict(attempt) for attempt in failures} == {("failed", "tls_error")}
-    assert [attempt["error"]["message"] for attempt in failures if words not in attempt["error"]["message"]] == []
-    assert {attempt["response"] for attempt in failures} == {None}
+    assert _without(words, [attempt["error"]["message"] for attempt in failures]) == []
+    assert [attempt["response"] for attempt in failures if attempt["response"] is not None] == []
     assert verdict(success) == SUCCEEDED
     assert success["connection"]["tls_version"] == "TLSv1.3"
     assert success["connection"]["certificate_expires_at"] is not None
 
 
-async def _deliver(scene: Scene, broken: Broken, *, number: int) -> list[list[dict[str, Any]]]:
-    """Publish to a receiver that is broken for a while; return the attempts of each delivery."""
-    path, event_type = f"/broken-{number}", f"broken.{number}"
-    endpoint = await scene.stack.create_endpoint(path, event_types=[event_type], retry_schedule=[0, 0, 0])
-    await scene.receiver.behave(
-        path, script=broken.script, script_times=BROKEN_TIMES, script_status=broken.status
-    )
-    published: list[Accepted] = await scene.publisher.publish_many(EVENTS, event_types=[event_type])
-    if broken.is_attempt != SUCCEEDED:
-        scene.checker.explain({event.id for event in published})
+async def test_broken_answers_keep_the_invariants(scene: Scene, log: Log, tls_log: Log) -> None:
+    """Every event arrives; those behind bad TLS, and those whose status line was good, arrive once."""
     await scene.checker.check()
-    return await attempts_to(scene.stack, endpoint)
+
+    once = [f"/broken-{n}" for n in range(len(BROKEN), len(BROKEN) + len(USABLE))]
+    assert {path: len(scene.receiver.on(path)) for path in once} == dict.fromkeys(once, EVENTS)
+    assert {name: len(scene.receiver.on(f"/tls-{name}")) for name in tls_log} == dict.fromkeys(tls_log, 1)
+    assert {len(log[broken.name]) for broken in BROKEN} == {EVENTS}
+
+
+def _event_type(broken: Broken) -> str:
+    return "broken.usable" if broken.is_attempt == SUCCEEDED else "broken.retried"
+
+
+def _without(words: str, sentences: list[str]) -> list[str]:
+    return [sentence for sentence in sentences if words not in sentence]

@@ -27,6 +27,7 @@ from tests.faults.harness.listeners import BACKLOG, HOST, Listeners, open_listen
 from tests.faults.harness.misbehaving import Player, Step
 
 BODY_KEPT = 4_096  # Characters of a body that go into the ledger.
+COMMAND_BYTES = 4_194_304  # The longest command: it may hold the script of a large answer.
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,7 +270,7 @@ async def serve(*, ledger: Path, secret: str, stop: asyncio.Event) -> None:
 
     loop = asyncio.get_running_loop()
     deliveries = await loop.create_server(lambda: Connection(receiver), sock=open_listener(), backlog=BACKLOG)
-    controls = await asyncio.start_server(control, HOST, 0)
+    controls = await asyncio.start_server(control, HOST, 0, limit=COMMAND_BYTES)
     receiver.ledger.write(
         {
             "port": deliveries.sockets[0].getsockname()[1],
