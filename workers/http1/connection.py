@@ -230,7 +230,8 @@ class Connection(asyncio.Protocol):
             connection=self._connection_info(),
             status=reader.status or None,
             headers=reader.headers,
-            received=reader.received,
+            # With a status line it is HTTP, and its head is no body.
+            received=b"" if reader.status else reader.received,
         )
 
     def _timings(self) -> Timings:

@@ -18,6 +18,8 @@ FIRST_FINAL_STATUS = 200
 FIRST_INTERIM_STATUS = 100
 HEADER_OVERHEAD = 4  # ": " and CRLF
 RECEIVED_SHOWN = 1_024
+# A body that comes a few bytes at a time would take twenty times its size as objects of their own.
+MOST_PIECES = 256
 
 _monotonic = time.monotonic
 
@@ -157,6 +159,8 @@ class ResponseReader:
         if len(data) <= room:
             self._chunks.append(data)
             self._body_bytes += len(data)
+            if len(self._chunks) == MOST_PIECES:
+                self._chunks = [b"".join(self._chunks)]
         else:
             self._chunks.append(data[:room])
             self.truncated = self._complete = True

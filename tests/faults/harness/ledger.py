@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from tests.faults.harness.misbehaving import Step
+
 START_SECONDS = 20.0
 
 
@@ -99,6 +101,9 @@ class LedgerReceiver:
         hold: bool = False,
         reset: bool = False,
         headers: dict[str, str] | None = None,
+        script: Sequence[Step] = (),
+        script_times: int | None = None,
+        script_status: int | None = None,
     ) -> None:
         """Say how a path (None: every path) answers from now on; see `receiver.Behaviour`."""
         behaviour = {
@@ -107,8 +112,16 @@ class LedgerReceiver:
             "hold": hold,
             "reset": reset,
             "headers": headers or {},
+            "script": [step.to_json() for step in script],
+            "script_times": script_times,
+            "script_status": script_status,
         }
         await self._command({"do": "behave", "path": path, "behaviour": behaviour})
+
+    async def listen(self, *, port: int | None = None, certificate: Path | None) -> int:
+        """Serve https on a port (None: a new one), or garbage without a certificate (one PEM file with its key)."""
+        command = {"do": "listen", "port": port, "certificate": certificate and str(certificate)}
+        return int((await self._command(command))["port"])
 
     async def expect_secret(self, path: str, secret: str) -> None:
         """Verify a path with a secret of its own."""
@@ -202,6 +215,8 @@ class LedgerReceiver:
         elif "answered" in entry:
             receipt = self._by_number[entry["answered"]]
             receipt.status, receipt.ended_at = entry["status"], entry["at"]
+        elif "decided" in entry:
+            self._by_number[entry["decided"]].status = entry["status"]
         elif "lost" in entry:
             self._by_number[entry["lost"]].ended_at = entry["at"]
         elif "garbage" in entry:

@@ -13,10 +13,8 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import time
 from collections import Counter, defaultdict
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -25,11 +23,11 @@ from typing import Any
 import httptools
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
-from app.core.egress import EgressDenied, EgressPolicy
-from app.embedded.kept import choose_port
+from tests.faults.harness.listeners import BACKLOG, HOST, Listeners, open_listener
+from tests.faults.harness.misbehaving import Player, Step
 
-HOST = "127.0.0.1"
 BODY_KEPT = 4_096  # Characters of a body that go into the ledger.
+COMMAND_BYTES = 4_194_304  # The longest command: it may hold the script of a large answer.
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,9 @@ class Behaviour:
 
     `statuses` are given one after the other to the requests of each webhook-id; the last one stays.
     `after_seconds` is waited before each answer. `hold` answers nothing before it is released. `reset` cuts
-    the connection instead of answering.
+    the connection instead of answering. `script` is played instead of an answer to the first `script_times`
+    requests (None: to all) of each webhook-id; `script_status` is the status that the sender can read in it, None
+    when it can read none.
     """
 
     statuses: tuple[int, ...] = (200,)
@@ -46,11 +46,19 @@ class Behaviour:
     hold: bool = False
     reset: bool = False
     headers: dict[str, str] = field(default_factory=dict)
+    script: tuple[Step, ...] = ()
+    script_times: int | None = None
+    script_status: int | None = None
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> Behaviour:
         """Read it from a control command."""
-        return cls(**{**value, "statuses": tuple(value.get("statuses", (200,)))})
+        script = tuple(Step.from_json(step) for step in value.get("script", ()))
+        return cls(**{**value, "statuses": tuple(value.get("statuses", (200,))), "script": script})
+
+    def plays(self, turn: int) -> bool:
+        """Return whether the script answers this request of a webhook-id (0 is its first)."""
+        return bool(self.script) and (self.script_times is None or turn < self.script_times)
 
 
 class Ledger:
@@ -132,14 +140,26 @@ class Connection(asyncio.Protocol):
         self._path = ""
         self._headers: dict[str, str] = {}
         self._body = bytearray()
+        self._playing: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        self._player = Player(transport)
+
+    def pause_writing(self) -> None:
+        """Hold a script back while the sender does not take it."""
+        self._player.pause()
+
+    def resume_writing(self) -> None:
+        """Let a script go on."""
+        self._player.resume()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Note a request that will not be answered."""
+        if self._playing is not None:
+            self._playing.cancel()
         if self._request is not None:
             self._receiver.ledger.write({"lost": self._request, "path": self._path})
             self._finished()
@@ -190,7 +210,9 @@ class Connection(asyncio.Protocol):
         behaviour = receiver.behaviours.get(path, receiver.default)
         turn = receiver.seen[path, event]
         receiver.seen[path, event] += 1
-        if behaviour.reset:
+        if behaviour.plays(turn):
+            self._playing = asyncio.get_running_loop().create_task(self._play(behaviour))
+        elif behaviour.reset:
             self.transport.abort()
         elif behaviour.hold:
             receiver.held[path].append(self)
@@ -212,6 +234,13 @@ class Connection(asyncio.Protocol):
         self._receiver.ledger.write({"answered": self._request, "path": self._path, "status": status})
         self._finished()
 
+    async def _play(self, behaviour: Behaviour) -> None:
+        ledger, status = self._receiver.ledger, behaviour.script_status
+        ledger.write({"decided": self._request, "path": self._path, "status": status})
+        await self._player.play(behaviour.script)
+        ledger.write({"answered": self._request, "path": self._path, "status": status})
+        self._finished()
+
     def _finished(self) -> None:
         self._receiver.in_progress[self._path] -= 1
         held = self._receiver.held[self._path]
@@ -224,15 +253,24 @@ async def serve(*, ledger: Path, secret: str, stop: asyncio.Event) -> None:
     """Listen until `stop` is set; the ledger's first line tells the two ports."""
     receiver = Receiver(ledger=Ledger(ledger), secret=secret)
 
+    listeners = Listeners(lambda: Connection(receiver))
+
     async def control(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
-            writer.write(json.dumps(receiver.command(json.loads(line))).encode() + b"\n")
+            command = json.loads(line)
+            if command["do"] == "listen":
+                path = command["certificate"]
+                certificate = None if path is None else Path(path)
+                answer = {"port": await listeners.listen(port=command["port"], certificate=certificate)}
+            else:
+                answer = receiver.command(command)
+            writer.write(json.dumps(answer).encode() + b"\n")
             await writer.drain()
         writer.close()
 
     loop = asyncio.get_running_loop()
-    deliveries = await loop.create_server(lambda: Connection(receiver), sock=_listen(), backlog=1024)
-    controls = await asyncio.start_server(control, HOST, 0)
+    deliveries = await loop.create_server(lambda: Connection(receiver), sock=open_listener(), backlog=BACKLOG)
+    controls = await asyncio.start_server(control, HOST, 0, limit=COMMAND_BYTES)
     receiver.ledger.write(
         {
             "port": deliveries.sockets[0].getsockname()[1],
@@ -241,21 +279,8 @@ async def serve(*, ledger: Path, secret: str, stop: asyncio.Event) -> None:
     )
     await stop.wait()
     deliveries.close()
+    listeners.close()
     controls.close()
-
-
-def _listen() -> socket.socket:
-    """Return a socket on a port that the egress policy lets deliveries go to."""
-    policy = EgressPolicy()
-    while True:
-        port = choose_port()
-        listener = socket.socket()
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with suppress(EgressDenied, OSError):
-            policy.check_port(port)
-            listener.bind((HOST, port))
-            return listener
-        listener.close()
 
 
 def main() -> None:

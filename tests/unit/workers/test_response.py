@@ -1,5 +1,7 @@
 """The response reader: bounds, leniency, and that the way the bytes are cut does not matter."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -189,3 +191,19 @@ def test_a_head_answer_has_no_body():
 
     assert complete
     assert not reader.keep_alive
+
+
+def test_a_body_in_tiny_pieces_takes_little_more_than_its_size():
+    """A receiver that sends two bytes in each chunk does not make the worker keep an object for each."""
+    limits = EngineLimits()
+    reader = ResponseReader(limits)
+    chunks = b"2\r\nok\r\n" * (limits.body_bytes // 2)
+    reader.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    tracemalloc.start()
+
+    reader.feed(chunks)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert reader.body == b"ok" * (limits.body_bytes // 2)
+    assert peak < 4 * limits.body_bytes
