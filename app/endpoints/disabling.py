@@ -57,7 +57,7 @@ _DISABLE = text(
     "UPDATE endpoints e SET enabled = false, disabled_reason = given.reason, updated_at = now(),"
     " settings_version = e.settings_version + 1"
     " FROM unnest(CAST(:ids AS uuid[]), CAST(:reasons AS text[])) AS given(id, reason)"
-    " WHERE e.id = given.id AND e.enabled AND e.deleted_at IS NULL RETURNING e.id, e.workspace_id, e.application_id"
+    " WHERE e.id = given.id AND e.enabled AND e.deleted_at IS NULL RETURNING e.id, e.workspace_id"
 )
 # What a person asked to be sent at once goes back among the others: it would pass the closed endpoint.
 _FORGET_RETRIES = text(
@@ -117,37 +117,18 @@ async def disable(
         )
     await notices.note(
         connection,
-        [
-            _notice(row.application_id, row.id, by=by, reason=reasons[row.id], more=(told or {}).get(row.id))
-            for row in disabled
-        ],
+        [_notice(row.id, by=by, reason=reasons[row.id], more=(told or {}).get(row.id)) for row in disabled],
     )
     return len(disabled)
 
 
 async def tell_of_disabled(session: AsyncSession, endpoint: Endpoint) -> None:
     """Let the workspace's operators know that a person has disabled an endpoint."""
-    await notices.note(
-        session,
-        [
-            _notice(
-                endpoint.application_id, endpoint.id, by=DisabledBy.PERSON, reason=endpoint.disabled_reason
-            )
-        ],
-    )
+    await notices.note(session, [_notice(endpoint.id, by=DisabledBy.PERSON, reason=endpoint.disabled_reason)])
 
 
 def _notice(
-    application_id: UUID,
-    endpoint_id: UUID,
-    *,
-    by: DisabledBy,
-    reason: str | None,
-    more: Mapping[str, Any] | None = None,
+    endpoint_id: UUID, *, by: DisabledBy, reason: str | None, more: Mapping[str, Any] | None = None
 ) -> Notice:
-    health: dict[str, Any] = {"failing_since": None, "consecutive_failures": None} | dict(more or {})
-    return Notice(
-        application_id=application_id,
-        type=notices.ENDPOINT_DISABLED,
-        data={"endpoint": endpoint_id, "by": by, "reason": reason} | health,
-    )
+    data = {"by": by, "reason": reason, "failing_since": None, "consecutive_failures": None}
+    return Notice(endpoint_id, notices.ENDPOINT_DISABLED, data | dict(more or {}))

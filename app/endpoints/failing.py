@@ -21,6 +21,7 @@ from app.operations.notices import Notice
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from sqlalchemy import TextClause
     from sqlalchemy.ext.asyncio import AsyncConnection
 
 # The first warning, and the second.
@@ -45,7 +46,6 @@ class Failing(msgspec.Struct, frozen=True):
     """An endpoint's health over days, as its runtime row has it."""
 
     endpoint_id: UUID
-    application_id: UUID
     failing_since: datetime
     failures: int
     warnings: int
@@ -71,7 +71,7 @@ def decide(
 # Those of which something may be due: `decide` has the last word, with the row locked.
 _CANDIDATES = text(
     """
-SELECT endpoint_id, application_id, failing_since, consecutive_failures, failure_warnings, now() AS now
+SELECT endpoint_id, failing_since, consecutive_failures, failure_warnings, now() AS now
 FROM endpoint_runtime
 WHERE open AND failing_since <= now() - CAST(:first AS interval)
   AND (failure_warnings < 1 OR (failure_warnings < 2 AND failing_since <= now() - CAST(:second AS interval))
@@ -81,7 +81,7 @@ ORDER BY failing_since LIMIT :most
 )
 _LOCKED = text(
     """
-SELECT endpoint_id, application_id, failing_since, consecutive_failures, failure_warnings, now() AS now
+SELECT endpoint_id, failing_since, consecutive_failures, failure_warnings, now() AS now
 FROM endpoint_runtime
 WHERE endpoint_id = ANY(CAST(:ids AS uuid[])) AND open ORDER BY endpoint_id FOR UPDATE
 """
@@ -128,10 +128,10 @@ async def settle_failing(connection: AsyncConnection, *, most: int = MOST_AT_ONC
 
 
 async def _decide(
-    connection: AsyncConnection, statement: object, values: dict[str, object]
+    connection: AsyncConnection, statement: TextClause, values: dict[str, object]
 ) -> list[tuple[Failing, Warn | Disable]]:
     decided = []
-    for row in await connection.execute(statement, values):  # type: ignore[call-overload]
+    for row in await connection.execute(statement, values):
         due = decide(
             failing_since=row.failing_since,
             failures=row.consecutive_failures,
@@ -139,7 +139,7 @@ async def _decide(
             now=row.now,
         )
         if due is not None:
-            decided.append((Failing(*row[:5]), due))
+            decided.append((Failing(*row[:4]), due))
     return decided
 
 
@@ -153,14 +153,9 @@ async def _warn(connection: AsyncConnection, warned: Sequence[tuple[Failing, int
         connection,
         [
             Notice(
-                application_id=found.application_id,
-                type=notices.ENDPOINT_FAILING,
-                data=_told(found)
-                | {
-                    "endpoint": found.endpoint_id,
-                    "warning": level,
-                    "disable_at": rfc3339(found.failing_since + DISABLE_AFTER),
-                },
+                found.endpoint_id,
+                notices.ENDPOINT_FAILING,
+                _told(found) | {"warning": level, "disable_at": rfc3339(found.failing_since + DISABLE_AFTER)},
             )
             for found, level in warned
         ],

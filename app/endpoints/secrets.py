@@ -184,15 +184,9 @@ async def tell_of_rotation(
     session: AsyncSession, caller: Caller, endpoint: Endpoint, *, grace_seconds: int
 ) -> None:
     """Let the workspace's operators know that the secret is another one, and who did it."""
-    data = {
-        "endpoint": endpoint.id,
-        "grace_seconds": grace_seconds,
-        "actor": {"kind": caller.actor_kind, "id": caller.actor_id},
-    }
-    await notices.note(
-        session,
-        [Notice(application_id=endpoint.application_id, type=notices.SECRET_ROTATED, data=data)],
-    )
+    actor = {"kind": caller.actor_kind, "id": caller.actor_id}
+    data = {"grace_seconds": grace_seconds, "actor": actor}
+    await notices.note(session, [Notice(endpoint.id, notices.SECRET_ROTATED, data)])
 
 
 async def revoke_previous(session: AsyncSession, caller: Caller, reference: str) -> None:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 DELIVERY_DEAD = "delivery.dead"
+CIRCUIT_OPENED = "endpoint.circuit_opened"
+CIRCUIT_CLOSED = "endpoint.circuit_closed"
 ENDPOINT_DISABLED = "endpoint.disabled"
 ENDPOINT_FAILING = "endpoint.failing"
 SECRET_ROTATED = "secret.rotated"  # noqa: S105 - the name of an event type
@@ -42,27 +44,28 @@ _TIMES = ("_at", "_since", "_until")
 
 
 class Notice(msgspec.Struct, frozen=True):
-    """What is to be told of an application's affairs; `data` may hold UUIDs and times, but no secret."""
+    """What is to be told of an endpoint; `data` may hold UUIDs and times, but no secret."""
 
-    application_id: UUID
+    endpoint_id: UUID
     type: str
     data: Mapping[str, Any]
 
 
+# The query string of an endpoint's URL may be a secret.
 _NOTE = text(
     f"""
 INSERT INTO notices (workspace_id, type, data)
-SELECT a.workspace_id, t.type,
-  jsonb_build_object('application', a.id, 'application_uid', a.uid) || t.data
-FROM jsonb_to_recordset(CAST(:notices AS jsonb)) AS t(application_id uuid, type text, data jsonb)
-JOIN applications a ON a.id = t.application_id
+SELECT e.workspace_id, t.type, jsonb_build_object('endpoint', e.id, 'url', split_part(e.url, '?', 1),
+  'application', a.id, 'application_uid', a.uid) || t.data
+FROM jsonb_to_recordset(CAST(:notices AS jsonb)) AS t(endpoint_id uuid, type text, data jsonb)
+JOIN endpoints e ON e.id = t.endpoint_id JOIN applications a ON a.id = e.application_id
 WHERE a.uid IS DISTINCT FROM '{OPERATIONS_APPLICATION_UID}'
 """  # noqa: S608 - Bellwire's own constants
 )
 
 
 async def note(connection: AsyncConnection | AsyncSession, notices: Sequence[Notice]) -> None:
-    """Write notices, in the caller's transaction; each one gets its application's id and uid."""
+    """Write notices, in the caller's transaction; each one gets the endpoint, its URL and its application."""
     if notices:
         await connection.execute(_NOTE, {"notices": orjson.dumps(notices, default=_plain).decode()})
 
