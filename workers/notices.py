@@ -49,7 +49,8 @@ class NoticePublisher:
                 if turn.found < MOST_AT_ONCE or not turn.settled:
                     break
         except Exception as error:
-            if is_away(error) or may_retry(error):
+            # At a stop its threads have gone; the next process publishes what is left.
+            if self._closed or is_away(error) or may_retry(error):
                 log.warning("notices.delayed", error=type(error).__name__)
             else:
                 log.exception("notices.not_published")
