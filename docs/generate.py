@@ -7,6 +7,7 @@ whole, by `app.cli.reference`.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from http import HTTPStatus
@@ -25,6 +26,7 @@ from app.core.settings import Settings
 from app.deliveries.state import FINAL, MOVES, State
 from app.events import envelope
 from app.main import create_app
+from app.operations.catalogue import CATALOGUE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -156,6 +158,18 @@ def metrics_table() -> str:
     return "\n".join(lines)
 
 
+def operations_events() -> str:
+    """Every event that Bellwire publishes itself."""
+    return "\n".join(
+        f"### `{told.type}`\n\n{told.when}\n\n"
+        + _table(
+            ("member of `data`", "meaning"), ((f"`{name}`", told.members[name]) for name in told.members)
+        )
+        + f"\n```json\n{json.dumps(told.example, indent=2)}\n```\n"
+        for told in CATALOGUE
+    )
+
+
 def publishing_limits() -> str:
     """The bounds of a published event."""
     defaults = Settings.model_construct()
@@ -253,6 +267,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "error-classes": error_classes_table,
     "metrics": metrics_table,
     "moves": states_table,
+    "operations-events": operations_events,
     "problems": problems_table,
     "publishing-limits": publishing_limits,
     "routes": routes_table,

@@ -23,6 +23,7 @@ from app.endpoints.disabling import disable_gone
 from app.events.fanout import expand_next
 from workers.hosts import HostSlots
 from workers.lanes import LaneBook
+from workers.notices import NoticePublisher
 from workers.sender import OWN_FAULT_SECONDS, cancelled, released
 from workers.suspects import Suspects
 
@@ -100,6 +101,7 @@ class Drain:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_flight: Counter[UUID] = Counter()
+        self._notices = NoticePublisher(engine=engine, clock=clock, settings=settings, routed=self.kick)
         self._suspects = Suspects(most=max(1, settings.worker_slots // SUSPECTS_SHARE))
         self._next_discover = self._next_promote = self._next_sweep = 0.0
         self._fanouts_waiting = True
@@ -171,6 +173,7 @@ class Drain:
     async def stop(self, *, grace_seconds: float) -> None:
         """Claim nothing more, finish what is under way within the grace, hand the rest back."""
         self._stopping = True
+        self._notices.close()
         self._kicked.set()
         # The last claim's deliveries are sent or handed back, too.
         with suppress(TimeoutError):
@@ -351,6 +354,8 @@ class Drain:
         expired = await recover.expire(connection)
         if expired:
             log.info("sweep.deliveries_expired", deliveries=expired)
+        if await self._notices.are_waiting(connection):
+            self._spawn(self._notices.publish())
 
     async def _disable(self, item: Finished) -> None:
         try:

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, literal_column, select
 
+from app.core.context import Caller
 from app.core.pagination import Page, PageRequest, fetch_page
+from app.core.roles import Role
 from app.models import AuditEntry
 
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-    from app.core.context import Caller
     from app.core.ranges import TimeRange
 
 AUDIT_ENTRY = "aud"  # The prefix of an entry's id in the API.
@@ -33,8 +34,13 @@ encode(
 """
 
 
+def own_caller(workspace_id: UUID) -> Caller:
+    """Return who the log names where Bellwire acts by itself."""
+    return Caller(workspace_id=workspace_id, role=Role.ADMIN, actor_kind="bellwire", actor_id="bellwire")
+
+
 async def record(
-    session: AsyncSession,
+    session: AsyncSession | AsyncConnection,
     caller: Caller,
     *,
     action: str,

@@ -121,6 +121,16 @@ CIRCUITS_NOT_SETTLED = Counter(
 COUNTERS_WRONG = Counter(
     "bellwire_counters_wrong", "In-flight counters that upkeep had to correct: bugs.", registry=REGISTRY
 )
+NOTICES_PUBLISHED = Counter(
+    "bellwire_notices_published",
+    "Events of Bellwire's own, published to an application `operations`.",
+    registry=REGISTRY,
+)
+NOTICES_DROPPED = Counter(
+    "bellwire_notices_dropped",
+    "Events of Bellwire's own for which the workspace has no application `operations`: somebody removed it.",
+    registry=REGISTRY,
+)
 PARTITION_DAYS_AHEAD = Gauge(
     "bellwire_partition_days_ahead", "Days after today for which all partitions exist.", registry=REGISTRY
 )

@@ -119,7 +119,11 @@ class Settings(BaseSettings):
     lease_margin_seconds: float = Field(
         default=10.0, gt=0, description="A lease is the endpoint's timeout plus this."
     )
-    sweep_seconds: float = Field(default=2.0, gt=0, description="Expired leases are looked for so often.")
+    sweep_seconds: float = Field(
+        default=2.0,
+        gt=0,
+        description="Expired leases, and events of Bellwire's own to publish, are looked for so often.",
+    )
 
     # --- Delivery
     egress_allow: Annotated[tuple[Network, ...], NoDecode] = Field(

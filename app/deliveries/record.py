@@ -23,6 +23,7 @@ from app.deliveries.circuit import (
     PROBES_TO_CLOSE,
     WINDOW_MINUTES,
 )
+from app.operations.notices import tell_of_dead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -123,6 +124,14 @@ def _total(column: str) -> str:
     return "(" + " + ".join(f"e.{column}[{slot + 1}]" for slot in range(WINDOW_MINUTES)) + ")"
 
 
+_NOTICED = tell_of_dead(
+    """
+    SELECT r.workspace_id, r.application_id, r.endpoint_id, r.id, r.event_id, r.event_type,
+      o.attempt_count + CASE WHEN o.attempt_id IS NULL THEN 0 ELSE 1 END AS attempt_count,
+      r.error_class, r.error_message
+    FROM own o JOIN r ON r.ord = o.ord WHERE o.settle = 'dead' AND NOT coalesce(o.test, false)
+    """
+)
 # The joins on ids are nested loops over `own`: each look-up goes to the one partition that its id names.
 RECORD = text(
     f"""
@@ -259,7 +268,7 @@ WITH r AS MATERIALIZED (
           >= ({_total("window_ok")} + {_total("window_failed")}) * {OPEN_AT_PERCENT})
     WHEN 'half_open' THEN e.probes_ok = {PROBE_FAILED} OR e.probes_ok >= {PROBES_TO_CLOSE}
     ELSE false END AS circuit_due
-)
+), noticed AS ({_NOTICED})
 SELECT (SELECT count(*) FROM own), (SELECT count(*) FROM r) - (SELECT count(*) FROM own),
   ARRAY(SELECT endpoint_id FROM freed WHERE circuit_due)
 """  # noqa: S608 - Bellwire's own constants

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from app.core import ids
 from app.core.error_classes import ErrorClass, explain
 from app.deliveries import ranks
+from app.operations.notices import tell_of_dead
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +30,16 @@ EXPIRED_LEASES = text(
     "SELECT id FROM delivery_queue WHERE state = 1 AND lease_until < now() ORDER BY lease_until LIMIT :most"
 )
 
+_LOST_NOTICED = tell_of_dead(
+    """
+    SELECT l.workspace_id, l.application_id, l.endpoint_id, l.id, l.event_id, d.event_type,
+      l.attempt_count + 1 AS attempt_count, 'worker_lost' AS error_class, CAST(:message AS text) AS error_message
+    FROM lost l JOIN deliveries d ON d.id = l.id WHERE l.verdict = 'dead' AND l.trigger <> 3
+    """
+)
 # The attempt is on record as `unknown`, the delivery is due at once, and the schedule's place stays.
 SWEEP = text(
-    """
+    f"""
 WITH input AS MATERIALIZED (
   SELECT * FROM jsonb_to_recordset(CAST(:lost AS jsonb)) AS t(id uuid, attempt_id uuid)
 ), lost AS MATERIALIZED (
@@ -75,11 +83,18 @@ WITH input AS MATERIALIZED (
     lost_count = q.lost_count + 1, lost_alone_count = q.lost_alone_count + CASE WHEN q.alone THEN 1 ELSE 0 END,
     lease_until = NULL, lease_token = NULL, leased_at = NULL, leased_by = NULL, alone = false
   FROM lost l WHERE q.id = l.id AND l.verdict = 'pending'
-)
+), noticed AS ({_LOST_NOTICED})
 SELECT count(*) FROM lost
-"""
+"""  # noqa: S608 - Bellwire's own constants
 )
 
+_EXPIRED_NOTICED = tell_of_dead(
+    """
+    SELECT d.workspace_id, d.application_id, d.endpoint_id, d.id, d.event_id, d.event_type, d.attempt_count,
+      'expired' AS error_class, CAST(:message AS text) AS error_message
+    FROM late JOIN deliveries d ON d.id = late.id WHERE NOT d.test
+    """
+)
 EXPIRE = text(
     f"""
 WITH late AS MATERIALIZED (
@@ -122,7 +137,7 @@ WITH late AS MATERIALIZED (
   UPDATE deliveries d SET state = 'dead', completed_at = now(), last_error_class = 'expired',
     last_error_message = :message
   FROM late WHERE d.id = late.id
-)
+), noticed AS ({_EXPIRED_NOTICED})
 SELECT count(*) FROM late
 """  # noqa: S608 - Bellwire's own constants
 )

@@ -31,6 +31,9 @@ UPDATE endpoint_runtime r
        timeout_seconds = e.timeout_seconds,
        tokens = CASE WHEN (r.rate_per_second, r.rate_burst) IS DISTINCT FROM (e.rate_per_second, e.rate_burst)
                      THEN NULL ELSE r.tokens END,
+       -- Days in which nothing was sent are no days of failing: they begin anew when it is opened.
+       failing_since = CASE WHEN r.open THEN r.failing_since END,
+       failure_warnings = CASE WHEN r.open THEN r.failure_warnings ELSE 0 END,
        rate_per_second = e.rate_per_second,
        rate_burst = e.rate_burst
   FROM endpoints e

@@ -19,6 +19,8 @@ from app.core.errors import Conflict, Invalid
 from app.endpoints.changes import lock_endpoint, make_visible_to_workers
 from app.endpoints.queries import require_endpoint
 from app.models import EndpointSecret
+from app.operations import notices
+from app.operations.notices import Notice
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,6 +156,7 @@ async def rotate_secret(
     )
     await make_visible_to_workers(session, endpoint)
     await _record(session, caller, endpoint, action="secret.rotated", after={"grace_seconds": grace_seconds})
+    await tell_of_rotation(session, caller, endpoint, grace_seconds=grace_seconds)
     return fresh
 
 
@@ -175,6 +178,15 @@ async def replace_secret(
     await session.execute(_RETIRE, {"grace": grace_seconds, "endpoint": endpoint.id})
     session.add(new_secret_row(secret, endpoint_id=endpoint.id, clock=clock, keyring=keyring))
     await session.flush()
+
+
+async def tell_of_rotation(
+    session: AsyncSession, caller: Caller, endpoint: Endpoint, *, grace_seconds: int
+) -> None:
+    """Let the workspace's operators know that the secret is another one, and who did it."""
+    actor = {"kind": caller.actor_kind, "id": caller.actor_id}
+    data = {"grace_seconds": grace_seconds, "actor": actor}
+    await notices.note(session, [Notice(endpoint.id, notices.SECRET_ROTATED, data)])
 
 
 async def revoke_previous(session: AsyncSession, caller: Caller, reference: str) -> None:

@@ -22,6 +22,7 @@ from app.endpoints.changes import (
     make_visible_to_workers,
 )
 from app.endpoints.circuit import close_after_enabling
+from app.endpoints.disabling import tell_of_disabled
 from app.endpoints.headers import check_headers, merge_headers, open_headers, seal_headers
 from app.endpoints.secrets import (
     DEFAULT_GRACE_SECONDS,
@@ -29,6 +30,7 @@ from app.endpoints.secrets import (
     make_secret,
     new_secret_row,
     replace_secret,
+    tell_of_rotation,
 )
 from app.endpoints.targets import check_url
 from app.models import Endpoint, EndpointRuntime, Subscription
@@ -197,6 +199,10 @@ async def update_endpoint(
     await make_visible_to_workers(session, endpoint, routing=not _ROUTING.isdisjoint(changes))
     if endpoint.enabled and before.get("enabled") is False:
         await close_after_enabling(session, caller, endpoint)
+    if not endpoint.enabled and before.get("enabled"):
+        await tell_of_disabled(session, endpoint)
+    if endpoint.signature != signature:
+        await tell_of_rotation(session, caller, endpoint, grace_seconds=DEFAULT_GRACE_SECONDS)
     after = {name: _shown(endpoint, name) for name in before} | subscription
     if "headers" in changes:
         after["headers"] = sorted(changes["headers"])

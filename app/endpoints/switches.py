@@ -18,6 +18,7 @@ from app.endpoints.changes import (
     make_visible_to_workers,
 )
 from app.endpoints.circuit import close_after_enabling
+from app.endpoints.disabling import tell_of_disabled
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -48,6 +49,8 @@ async def set_enabled(session: AsyncSession, caller: Caller, reference: str, *, 
     )
     if enabled:
         await close_after_enabling(session, caller, endpoint)
+    if not enabled:
+        await tell_of_disabled(session, endpoint)
     return endpoint
 
 

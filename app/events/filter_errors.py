@@ -9,7 +9,10 @@ import structlog
 from sqlalchemy import text
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from uuid import UUID
+
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     from app.core.runtime import Runtime
     from app.events.matching import EventMatcher
@@ -38,18 +41,23 @@ async def report_filter_errors(runtime: Runtime, matcher: EventMatcher) -> None:
         if not waiting:
             continue
         try:
-            async with runtime.engine.begin() as connection:
-                await connection.execute(
-                    ADD,
-                    {
-                        "ids": list(waiting),
-                        "counts": [count for count, _ in waiting.values()],
-                        "messages": [message.replace("\0", " ")[:500] for _, message in waiting.values()],
-                    },
-                )
+            await add_filter_errors(runtime.engine, waiting)
         except Exception as error:  # noqa: BLE001 - counts are not worth a failure of anything
             log.warning("filter_errors.not_written", error=type(error).__name__)
             continue
-        for endpoint_id, (count, message) in waiting.items():
-            log.warning("filter.erred", endpoint_id=str(endpoint_id), count=count, message=message)
         waiting.clear()
+
+
+async def add_filter_errors(engine: AsyncEngine, errors: Mapping[UUID, tuple[int, str]]) -> None:
+    """Add (count, last message) to each of these endpoints, and log them."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            ADD,
+            {
+                "ids": list(errors),
+                "counts": [count for count, _ in errors.values()],
+                "messages": [message.replace("\0", " ")[:500] for _, message in errors.values()],
+            },
+        )
+    for endpoint_id, (count, message) in errors.items():
+        log.warning("filter.erred", endpoint_id=str(endpoint_id), count=count, message=message)

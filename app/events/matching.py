@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from app.events.envelope import CheckedEvent
     from app.events.routing import FilteredRoute, Route, RoutingCache, RoutingTable
+    from app.events.type_rules import TypeRule
 
 MATCH_DEADLINE_SECONDS = 1.0
 MATCH_THREADS = 2
@@ -78,6 +79,10 @@ class EventMatcher:
             metrics.SCHEMA_VIOLATIONS.labels("reject").inc()
             raise
 
+    async def match_own(self, event: CheckedEvent, table: RoutingTable) -> tuple[Route, ...]:
+        """Return the endpoints that get an event of Bellwire's own; no schema of the workspace refuses it."""
+        return await self._routes(event, table, rule=None)
+
     async def _match(
         self, event: CheckedEvent, table: RoutingTable, *, bound_to: UUID | None
     ) -> tuple[Route, ...]:
@@ -87,7 +92,11 @@ class EventMatcher:
             raise Conflict(
                 "The application `operations` is reserved for Bellwire's own events. Publish to another application."
             )
-        rule = table.rules.get(event.type)
+        return await self._routes(event, table, rule=table.rules.get(event.type))
+
+    async def _routes(
+        self, event: CheckedEvent, table: RoutingTable, *, rule: TypeRule | None
+    ) -> tuple[Route, ...]:
         routes = table.routes_for(event.type)
         if rule is None and not routes.filtered:
             return routes.always

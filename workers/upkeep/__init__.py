@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import structlog
 from sqlalchemy import text
 
-from workers.upkeep import counters, forgetting, orphans, storage
+from workers.upkeep import counters, failing, forgetting, orphans, storage
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,6 +32,7 @@ DUTIES: tuple[tuple[str, Callable[..., Awaitable[int]]], ...] = (
     ("transitions_forgotten", forgetting.forget_transitions),
     ("orphans_cancelled", orphans.cancel_orphans),
     ("counters_corrected", counters.correct_counters),
+    ("failing_attended", failing.attend_to_failing),
 )
 
 
