@@ -61,6 +61,18 @@ class Load:
             ended=max(part.ended for part in parts),
         )
 
+    def first(self, seconds: float) -> Load:
+        """Return the part of it that was begun in its first seconds."""
+        until = self.began + int(seconds * 1e9)
+        accepted = [event for event in self.accepted if event[1] < until]
+        return Load(
+            accepted=accepted,
+            events=len(accepted),
+            statuses=self.statuses,
+            began=self.began,
+            ended=min(until, self.ended),
+        )
+
     @property
     def seconds(self) -> float:
         """How long it took."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bench.machine import NoiseMeter, thread_ceilings
 from bench.measure import CpuMeter, Latency, Tally, rate_points, slope
+from bench.rig import Load
 
 
 def tally(*, accepted=(), received=(), unsigned=0):
@@ -137,3 +138,19 @@ def _spin_for(seconds):
     until = time.process_time() + seconds
     while time.process_time() < until:
         pass
+
+
+def test_loads_are_joined_and_cut_by_their_times():
+    """Two loads together have all events; the first seconds have those that were begun in them."""
+    one = Load(accepted=[("a", 0, 5)], events=1, statuses={"202": 1}, began=0, ended=10**9)
+    two = Load(
+        accepted=[("b", 2 * 10**9, 0), ("c", 3 * 10**9, 0)],
+        events=2,
+        statuses={"202": 2},
+        began=2 * 10**9,
+        ended=4 * 10**9,
+    )
+    both = Load.of(one, two)
+    assert (both.events, both.seconds) == (3, 4.0)
+    early = two.first(1)
+    assert ([event for event, _, _ in early.accepted], early.seconds) == (["b"], 1.0)
