@@ -105,7 +105,7 @@ class _TargetRow(msgspec.Struct):
 ACCEPT = text(
     f"""
 WITH input AS MATERIALIZED (
-  SELECT * FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS t(
+  SELECT * FROM json_to_recordset(CAST(:events AS json)) AS t(
     n int, id uuid, workspace_id uuid, application_id uuid, api_key_id uuid, routing_version bigint,
     type text, uid text, content_hash text, data_from int, data_bytes int, created_ms bigint,
     occurred_at timestamptz, correlation_id text, metadata jsonb, priority smallint, traceparent text,
@@ -141,7 +141,7 @@ WITH input AS MATERIALIZED (
   SELECT t.n, t.id, t.endpoint_id, t.fifo, a.workspace_id, a.application_id, a.id AS event_id, a.type,
     a.created_at, a.created_at + t.max_age * interval '1 second' AS deadline_at,
     CASE WHEN t.fifo THEN {ranks.FIFO} ELSE a.priority END AS rank
-  FROM jsonb_to_recordset(CAST(:targets AS jsonb)) AS t(
+  FROM json_to_recordset(CAST(:targets AS json)) AS t(
     n int, id uuid, endpoint_id uuid, fifo boolean, max_age int)
   JOIN accepted a ON a.n = t.n
 ), lanes AS MATERIALIZED (

@@ -389,3 +389,30 @@ async def test_priority_and_trace_go_with_the_event(traffic: Traffic) -> None:
     ]
     assert await scalar(traffic, "SELECT array_agg(priority ORDER BY id) FROM events") == [1, 0, 1]
     assert len(claimed) == 3
+
+
+@pytest.mark.parametrize("path", [EVENTS, f"{EVENTS}/batch"])
+async def test_publish_does_not_pass_through_the_framework(
+    traffic: Traffic, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """A POST is answered before FastAPI's layers, refusals too; other methods go through them and are told of it."""
+    wrong_method = await traffic.client.put(path, headers=traffic.headers)
+
+    async def never(*_: object) -> None:
+        pytest.fail("a publish went through the framework")
+
+    monkeypatch.setattr(traffic.app, "middleware_stack", never)
+    event = {"type": "order.placed", "data": 1}
+    body = {"events": [event]} if path.endswith("batch") else event
+    accepted = await traffic.client.post(path, json=body, headers=traffic.headers)
+    refused = await traffic.client.post(path, json=body)
+    malformed = await traffic.client.post(path, content=b"{", headers=traffic.headers | JSON)
+
+    assert [answer.status_code for answer in (wrong_method, accepted, refused, malformed)] == [
+        405,
+        202,
+        401,
+        400,
+    ]
+    assert (refused.json()["instance"], malformed.json()["type"]) == (path, "/problems/malformed")
+    assert all(answer.headers["x-request-id"] for answer in (accepted, refused, malformed))
