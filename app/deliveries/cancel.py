@@ -19,7 +19,7 @@ MOST_AT_ONCE = 50_000
 # number in flight would never fall; the record then sees the wish and ends the delivery as cancelled.
 _CANCEL = """
 WITH locked AS (
-  SELECT id, endpoint_id, state, schedule_step, blocked_count FROM delivery_queue WHERE id IN (
+  SELECT id, endpoint_id, state FROM delivery_queue WHERE id IN (
     SELECT id FROM delivery_queue WHERE {column} = :id ORDER BY state <> 1, id LIMIT :most
   ) ORDER BY id FOR UPDATE
 ), flagged AS (
@@ -29,11 +29,18 @@ WITH locked AS (
   DELETE FROM delivery_queue q USING locked
    WHERE q.id = locked.id AND locked.state <> 1 RETURNING q.id
 ), lane AS (
-  -- The wait of a FIFO lane is that of its head, the one row that was tried; without it the next one may go.
-  SELECT e.endpoint_id FROM endpoint_runtime e
-   WHERE e.held_reason = 'fifo_backoff' AND e.endpoint_id IN (
-     SELECT endpoint_id FROM locked WHERE state <> 1 AND (schedule_step > 0 OR blocked_count > 0))
-   ORDER BY e.endpoint_id FOR UPDATE
+  -- The wait of a FIFO lane is that of its head; if what is first in line now has none, it may go.
+  SELECT e.endpoint_id FROM endpoint_runtime e JOIN endpoint_runtime seen USING (endpoint_id)
+   WHERE e.held_reason = 'fifo_backoff' AND e.endpoint_id IN (SELECT endpoint_id FROM locked WHERE state <> 1)
+     -- A wait that began while this statement waited for a lock is none of its business.
+     AND e.held_until IS NOT DISTINCT FROM seen.held_until AND NOT EXISTS (
+       SELECT 1 FROM (
+         SELECT q.due_at FROM delivery_queue q
+          WHERE q.state = 0 AND q.workspace_id = e.workspace_id AND q.application_id = e.application_id
+            AND q.endpoint_id = e.endpoint_id AND q.id NOT IN (SELECT id FROM locked WHERE state <> 1)
+          ORDER BY q.rank, q.seq LIMIT 1
+       ) AS head WHERE head.due_at > now())
+   ORDER BY e.endpoint_id FOR UPDATE OF e
 ), moved_on AS (
   UPDATE endpoint_runtime e SET held_until = NULL, held_reason = NULL
     FROM lane WHERE e.endpoint_id = lane.endpoint_id

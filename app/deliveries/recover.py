@@ -75,16 +75,23 @@ SELECT count(*) FROM lost
 EXPIRE = text(
     """
 WITH late AS MATERIALIZED (
-  SELECT id, endpoint_id, schedule_step, blocked_count FROM delivery_queue
+  SELECT id, endpoint_id FROM delivery_queue
   WHERE deadline_at <= now() AND state <> 1
   ORDER BY deadline_at LIMIT :most FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM delivery_queue WHERE id = ANY(ARRAY(SELECT id FROM late))
 ), lane AS MATERIALIZED (
-  -- The wait of a FIFO lane is that of its head; a row that was tried is the head.
-  SELECT e.endpoint_id FROM endpoint_runtime e
-  WHERE e.held_reason = 'fifo_backoff'
-    AND e.endpoint_id IN (SELECT endpoint_id FROM late WHERE schedule_step > 0 OR blocked_count > 0)
+  -- The wait of a FIFO lane is that of its head; if what is first in line now has none, it may go.
+  SELECT e.endpoint_id FROM endpoint_runtime e JOIN endpoint_runtime seen USING (endpoint_id)
+  WHERE e.held_reason = 'fifo_backoff' AND e.endpoint_id IN (SELECT endpoint_id FROM late)
+    -- A wait that began while this statement waited for a lock is none of its business.
+    AND e.held_until IS NOT DISTINCT FROM seen.held_until AND NOT EXISTS (
+      SELECT 1 FROM (
+        SELECT q.due_at FROM delivery_queue q
+        WHERE q.state = 0 AND q.workspace_id = e.workspace_id AND q.application_id = e.application_id
+          AND q.endpoint_id = e.endpoint_id AND q.id NOT IN (SELECT id FROM late)
+        ORDER BY q.rank, q.seq LIMIT 1
+      ) head WHERE head.due_at > now())
   ORDER BY e.endpoint_id FOR UPDATE OF e
 ), moved_on AS (
   UPDATE endpoint_runtime e SET held_until = NULL, held_reason = NULL FROM lane
