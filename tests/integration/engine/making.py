@@ -71,6 +71,15 @@ class Workshop:
         async with self.transactional.begin() as connection:
             yield connection
 
+    async def furnish(self) -> None:
+        """Make the workspace and its application, on an empty database."""
+        await self.sql("INSERT INTO workspaces (id, name) VALUES (:id, 'Acme')", id=self.workspace_id)
+        await self.sql(
+            "INSERT INTO applications (id, workspace_id, uid, name) VALUES (:id, :workspace, 'default', 'Default')",
+            id=self.application_id,
+            workspace=self.workspace_id,
+        )
+
     async def workspace(self) -> UUID:
         """Make another workspace."""
         made = ids.uuid7(self.clock.unix_ms())
@@ -127,7 +136,7 @@ class Workshop:
         )
         if secret is not None:
             row = ids.uuid7(self.clock.unix_ms())
-            sealed = self.keyring.seal(secret.encode(), row=row, column="sealed_secret")
+            sealed = self._sealed(secret, row=row)
             await self._insert("endpoint_secrets", {"id": row, "endpoint_id": made, "sealed_secret": sealed})
         if event_types is not None:
             row = ids.uuid7(self.clock.unix_ms())
@@ -139,6 +148,35 @@ class Workshop:
             }
             await self._insert("subscriptions", columns | whose)
         return made
+
+    async def copies(self, endpoint_id: UUID, count: int, *, secret: str = SECRET) -> list[UUID]:
+        """Make many endpoints like this one, with secrets of their own and no subscriptions."""
+        made = [ids.uuid7(self.clock.unix_ms()) for _ in range(count)]
+        for table, column in (("endpoints", "id"), ("endpoint_runtime", "endpoint_id")):
+            await self.sql(
+                f"INSERT INTO {table} SELECT (jsonb_populate_record(old, jsonb_build_object('{column}', new))).*"  # noqa: S608
+                f" FROM {table} AS old, unnest(CAST(:made AS uuid[])) AS new WHERE {column} = :id",
+                made=made,
+                id=endpoint_id,
+            )
+        secrets = [(row := ids.uuid7(self.clock.unix_ms()), self._sealed(secret, row=row)) for _ in made]
+        await self.sql(
+            "INSERT INTO endpoint_secrets (id, endpoint_id, sealed_secret)"
+            " SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:made AS uuid[]), CAST(:sealed AS bytea[]))",
+            ids=[row for row, _ in secrets],
+            made=made,
+            sealed=[sealed for _, sealed in secrets],
+        )
+        return made
+
+    async def change_cap(self, endpoint_id: UUID, cap: int) -> None:
+        """Change how many requests to an endpoint may be under way."""
+        async with self.transaction() as connection:
+            for statement in (
+                "UPDATE endpoints SET max_in_flight = :cap WHERE id = :id",
+                "UPDATE endpoint_runtime SET max_in_flight = :cap WHERE endpoint_id = :id",
+            ):
+                await connection.execute(text(statement), {"cap": cap, "id": endpoint_id})
 
     def submission(
         self,
@@ -309,6 +347,9 @@ class Workshop:
         """Let every lease run out."""
         await self.sql("UPDATE delivery_queue SET lease_until = now() - interval '1 second' WHERE state = 1")
 
+    def _sealed(self, secret: str, *, row: UUID) -> bytes:
+        return self.keyring.seal(secret.encode(), row=row, column="sealed_secret")
+
     async def _insert(self, table: str, columns: Mapping[str, Any]) -> None:
         names = ", ".join(columns)
         marks = ", ".join(f":{name}" for name in columns)
@@ -327,12 +368,7 @@ async def open_workshop(settings: Settings, *, pool_size: int = 16) -> AsyncIter
         keyring=Keyring([ENCRYPTION_KEY]),
     )
     try:
-        await made.sql("INSERT INTO workspaces (id, name) VALUES (:id, 'Acme')", id=made.workspace_id)
-        await made.sql(
-            "INSERT INTO applications (id, workspace_id, uid, name) VALUES (:id, :workspace, 'default', 'Default')",
-            id=made.application_id,
-            workspace=made.workspace_id,
-        )
+        await made.furnish()
         yield made
     finally:
         await transactional.dispose()
