@@ -56,15 +56,14 @@ class Publisher:
 
     def make_mark(self) -> str:
         """Return a fresh mark, for a test that publishes the same content again."""
-        mark = f"{self._run}-{next(self._numbers)}"
-        self.marks.add(mark)
-        return mark
+        return f"{self._run}-{next(self._numbers)}"
 
     async def publish(
         self, event_type: str = "test.fault", *, mark: str | None = None, key: str | None = None, **body: Any
     ) -> Accepted | None:
         """Publish one event, with an Idempotency-Key if `key` is given; return it if it was accepted."""
         mark = mark or self.make_mark()
+        self.marks.add(mark)
         sent_at = monotonic()
         try:
             answer = await self._stack.client.post(
