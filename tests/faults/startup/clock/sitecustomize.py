@@ -6,15 +6,15 @@ the kernel for is right, so the shift covers what Python code sees: `time` and `
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import os
 import time
 from typing import Any
 
 _SHIFT = float(os.environ["CLOCK_SHIFT_SECONDS"])
-_DELTA = datetime.timedelta(seconds=_SHIFT)
+_DELTA = dt.timedelta(seconds=_SHIFT)
 _time, _time_ns, _clock_gettime = time.time, time.time_ns, time.clock_gettime
-_Datetime, _Date = datetime.datetime, datetime.date
+_Datetime = dt.datetime
 
 
 class _Kind(type):
@@ -30,20 +30,23 @@ class _Kind(type):
 class _ShiftedDatetime(_Datetime, metaclass=_Kind):
     """Stands in for `datetime.datetime`; whatever it makes is one of the standard library's."""
 
+    # Of the same size as the original, which C extensions check.
+    __slots__ = ()
+
     def __new__(cls, *arguments: Any, **named: Any) -> Any:
         return _Datetime(*arguments, **named)
 
     @classmethod
-    def now(cls, tz: datetime.tzinfo | None = None) -> Any:
+    def now(cls, tz: dt.tzinfo | None = None) -> Any:
         return _Datetime.now(tz) + _DELTA
 
     @classmethod
     def utcnow(cls) -> Any:
-        return _Datetime.now(datetime.UTC).replace(tzinfo=None) + _DELTA
+        return _Datetime.now(dt.UTC).replace(tzinfo=None) + _DELTA
 
     @classmethod
     def today(cls) -> Any:
-        return _Datetime.now() + _DELTA  # noqa: DTZ005 - what it stands in for is naive, too
+        return _Datetime.now() + _DELTA
 
 
 def _shifted_clock_gettime(clock: int) -> float:
@@ -53,4 +56,4 @@ def _shifted_clock_gettime(clock: int) -> float:
 time.time = lambda: _time() + _SHIFT
 time.time_ns = lambda: _time_ns() + int(_SHIFT * 1e9)
 time.clock_gettime = _shifted_clock_gettime
-datetime.datetime = _ShiftedDatetime  # type: ignore[misc]
+dt.datetime = _ShiftedDatetime  # type: ignore[misc]
