@@ -19,7 +19,7 @@ from app.core.db import is_away
 from app.deliveries import recover
 from app.deliveries.claim import Claimed, Lane, claim, discover, promote
 from app.deliveries.record import Finished, Settle
-from app.endpoints.disabling import disable_gone
+from app.endpoints.disabling import disable_gone, is_in_time
 from app.events.fanout import expand_next
 from workers.hosts import HostSlots
 from workers.lanes import LaneBook
@@ -360,7 +360,8 @@ class Drain:
     async def _disable(self, item: Finished) -> None:
         try:
             async with self._transactions.begin() as connection:
-                await disable_gone(connection, endpoint_id=item.endpoint_id)
+                if await is_in_time(connection, attempt_id=item.attempt_id):
+                    await disable_gone(connection, endpoint_id=item.endpoint_id)
         except Exception:
             # The next delivery to it gets a 410 again, and disables it then.
             log.exception("drain.disable_failed", endpoint_id=str(item.endpoint_id))

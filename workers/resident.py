@@ -16,7 +16,7 @@ import structlog
 import uvloop
 
 from app.core import ids, partitions
-from app.core.clock import DatabaseClock
+from app.core.clock import SKEW_WORTH_REPORTING_SECONDS, DatabaseClock
 from app.core.crypto import Keyring
 from app.core.db import adjust_clock, make_engine
 from app.core.egress import EgressPolicy
@@ -66,6 +66,7 @@ class Resident:
         self._stop_requested: asyncio.Event | None = None
         self._stop_lock = threading.Lock()
         self._upkeep_running = False
+        self._clock_is_wrong = False
         self._background: set[asyncio.Task[None]] = set()
         self._thread = threading.Thread(target=self._run, name="bellwire-resident", daemon=True)
 
@@ -183,6 +184,7 @@ class Resident:
             if time.monotonic() - drain.last_round_at < 2 * HEARTBEAT_SECONDS:
                 try:
                     await adjust_clock(engine, self._clock)
+                    self._report_skew()
                     await beat(
                         engine, heart_id=heart_id, name=self._settings.worker_name, in_flight=drain.in_flight,
                         skew_seconds=self._clock.skew_seconds(),
@@ -190,6 +192,14 @@ class Resident:
                 except Exception as error:  # noqa: BLE001 - the next beat tries again
                     log.warning("heartbeat.failed", error=type(error).__name__)
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _report_skew(self) -> None:
+        """Say it once when this machine's clock goes wrong. Leases, ids and signatures go by the database's."""
+        skew = self._clock.skew_seconds()
+        wrong = abs(skew) > SKEW_WORTH_REPORTING_SECONDS
+        if wrong and not self._clock_is_wrong:
+            log.warning("worker.clock_wrong", ahead_seconds=round(skew, 1))
+        self._clock_is_wrong = wrong
 
     def _note_settled(self, finished: Sequence[Finished]) -> None:
         if self._drain is not None:

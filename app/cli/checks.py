@@ -23,6 +23,8 @@ API_TIMEOUT_SECONDS = 3.0
 SELF_TEST_TIMEOUT_SECONDS = 30.0
 # Upkeep makes a week; fewer than this left means that it has not run for days.
 MIN_DAYS_AHEAD = 2
+# Workers whose clocks are wrong, by name; more are only counted.
+MOST_NAMED = 5
 SELF_TEST = "workers.selftest"
 
 # Never to be reached by a delivery, whatever else an operator opens: the credentials of clouds live there.
@@ -151,27 +153,34 @@ def secrets(connection: Connection, settings: Settings) -> Check:
 
 
 def workers(connection: Connection) -> Check:
-    """Look for signs of life of the workers."""
+    """Look for signs of life of the workers, and at what they say of their clocks."""
     from datetime import timedelta
 
     from sqlalchemy import func, select
 
+    from app.core.clock import SKEW_WORTH_REPORTING_SECONDS
     from app.health.checks import WORKER_SILENT_SECONDS
     from app.models import WorkerHeartbeat
 
+    is_alive = WorkerHeartbeat.beat_at > func.now() - timedelta(seconds=WORKER_SILENT_SECONDS)
     alive, newest, now = connection.execute(
-        select(
-            func.count().filter(
-                WorkerHeartbeat.beat_at > func.now() - timedelta(seconds=WORKER_SILENT_SECONDS)
-            ),
-            func.max(WorkerHeartbeat.beat_at),
-            func.now(),
-        )
+        select(func.count().filter(is_alive), func.max(WorkerHeartbeat.beat_at), func.now())
     ).one()
-    if alive:
+    wrong = connection.execute(
+        select(WorkerHeartbeat.name, WorkerHeartbeat.skew_seconds)
+        .where(is_alive, func.abs(WorkerHeartbeat.skew_seconds) > SKEW_WORTH_REPORTING_SECONDS)
+        .order_by(func.abs(WorkerHeartbeat.skew_seconds).desc(), WorkerHeartbeat.name)
+    ).all()
+    if wrong:
+        clocks = ", ".join(f"{name} by {skew:+.0f} s" for name, skew in wrong[:MOST_NAMED])
         return Check(
-            "workers", ok=True, detail=f"{alive} {'process claims' if alive == 1 else 'processes claim'}"
+            "workers",
+            ok=False,
+            detail=f"{_processes_claim(alive)}, but the clocks of {len(wrong)} differ from the database's: {clocks}",
+            advice="Run an NTP client (chrony, systemd-timesyncd) on their machines and on the database's.",
         )
+    if alive:
+        return Check("workers", ok=True, detail=_processes_claim(alive))
     seen = (
         f"the last one was seen {(now - newest).total_seconds():.0f} s ago"
         if newest
@@ -287,6 +296,10 @@ def api(url: str) -> Check:
         detail=f"{url}/readyz answers {answer.status_code}",
         advice=f"See what it says about itself: curl {url}/readyz",
     )
+
+
+def _processes_claim(number: int) -> str:
+    return f"{number} {'process claims' if number == 1 else 'processes claim'}"
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:

@@ -106,10 +106,8 @@ def next_attempt_at(place: Place, lane: Lane, *, now: datetime) -> datetime | No
 
 
 def _timed(place: Place, lane: Lane, *, now: datetime) -> Wait | None:
-    """Return what time alone will end: the latest of backoff, hold and circuit."""
+    """Return what time alone will end: the latest of hold, circuit and backoff."""
     waits = []
-    if place.state == SCHEDULED and place.due_at > now:
-        waits.append(Wait(WaitReason.BACKOFF, place.due_at))
     if not place.forced:
         if lane.held_until is not None and lane.held_until > now:
             if lane.held_reason == "retry_after":
@@ -120,6 +118,9 @@ def _timed(place: Place, lane: Lane, *, now: datetime) -> Wait | None:
             # A probe that is due goes any moment; what it says about the others is not known yet.
             probe = lane.next_probe_at
             waits.append(Wait(WaitReason.CIRCUIT_OPEN, probe if probe is not None and probe > now else None))
+    if place.state == SCHEDULED and place.due_at > now:
+        # Last, because of two that end together the first is named: the receiver's wish, which made the delay so long.
+        waits.append(Wait(WaitReason.BACKOFF, place.due_at))
     return max(waits, key=lambda wait: wait.until or now, default=None)
 
 

@@ -37,6 +37,8 @@ class DisabledBy(StrEnum):
     PERSON = "person"
 
 
+# A result that came after its lease had ended changes nothing: another attempt decides.
+_IN_TIME = text("SELECT 1 FROM attempts WHERE id = :attempt AND NOT stale")
 # In the order of locks: application, endpoint, queue rows.
 _LOCKS = (
     text(
@@ -69,6 +71,11 @@ _CLOSE = text(
     "UPDATE endpoint_runtime r SET open = false, settings_version = e.settings_version"
     " FROM endpoints e WHERE e.id = r.endpoint_id AND r.endpoint_id = ANY(CAST(:ids AS uuid[])) AND NOT e.enabled"
 )
+
+
+async def is_in_time(connection: AsyncConnection, *, attempt_id: UUID | None) -> bool:
+    """Tell whether a recorded attempt settled its delivery, so that its 410 disables the endpoint."""
+    return (await connection.execute(_IN_TIME, {"attempt": attempt_id})).first() is not None
 
 
 async def disable_gone(connection: AsyncConnection, *, endpoint_id: UUID) -> None:

@@ -48,6 +48,11 @@ MAX_STATEMENT_TRIES = 4
 _MATCH_AGAIN = frozenset({Verdict.STALE, Verdict.GONE})
 # Payload bytes that may wait, as a multiple of what one statement takes.
 WAITING_BYTES_FACTOR = 8
+# The statement went out, its answer did not come, and it cannot be looked up, or was not there yet.
+UNKNOWN_MESSAGE = (
+    "The connection to the database was lost while the event was being stored, so it may or may not be there. Send "
+    "the same request again: with the same uid the event is stored once; without one it may be stored twice."
+)
 
 
 class _Waiting(msgspec.Struct):
@@ -100,7 +105,7 @@ class IngestBuffer:
             NotFound: no such application (or the key is bound to another one).
             Conflict: the uid was used for other content, or the application is reserved.
             Invalid: the event type's schema refuses the data, or the row cannot be stored.
-            TooBusy, DatabaseUnavailable: nothing is known to be stored; send the same request again.
+            TooBusy, DatabaseUnavailable: it is not known to be stored; send the same request again.
 
         """
         publisher = _Publisher(workspace_id, api_key_id, bound_to, traceparent)
@@ -312,11 +317,13 @@ class IngestBuffer:
     async def _execute(self, submissions: Sequence[Submission]) -> list[Verdict]:
         settings = self._settings
         for left in reversed(range(MAX_STATEMENT_TRIES)):
+            sent = False
             try:
                 async with (
                     asyncio.timeout(settings.ingest_deadline_seconds),
                     self._engine.connect() as connection,
                 ):
+                    sent = True
                     return await accept(
                         connection,
                         submissions,
@@ -327,6 +334,9 @@ class IngestBuffer:
                 if left and may_retry(error):
                     continue
                 if isinstance(error, TimeoutError) or is_away(error):
+                    if not sent:
+                        log.warning("ingest.database_away", error=type(error).__name__)
+                        raise DatabaseUnavailable(away_message()) from error
                     return await self._after_a_lost_connection(submissions, error)
                 raise
         raise DatabaseUnavailable(away_message())  # pragma: no cover - the loop returns or raises
@@ -343,9 +353,9 @@ class IngestBuffer:
                 stored = await stored_among(connection, submissions)
         except Exception:  # noqa: BLE001 - still away: the publisher must try again
             log.warning("ingest.database_away", error=type(error).__name__)
-            raise DatabaseUnavailable(away_message()) from error
+            raise DatabaseUnavailable(UNKNOWN_MESSAGE) from error
         if not stored:
-            raise DatabaseUnavailable(away_message()) from error
+            raise DatabaseUnavailable(UNKNOWN_MESSAGE) from error
         # One statement is one transaction: all that it accepted is there, what is not was refused.
         return [Verdict.ACCEPTED if s.id in stored else Verdict.STALE for s in submissions]
 

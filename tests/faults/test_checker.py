@@ -16,7 +16,7 @@ from tests.faults.harness.ledger import Receipt
 from tests.faults.harness.publisher import Accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 pytestmark = pytest.mark.faults
 
@@ -35,6 +35,7 @@ class World:
         self.attempts = dict.fromkeys(EVENTS, 1)
         self.left = (0, 0, 0)
         self.dead: list[UUID] = []
+        self.cancelled: list[UUID] = []
         self.endpoint = [URL, 1, "fifo"]
         self.logs: list[str] = []
         accepted = {
@@ -63,13 +64,13 @@ class World:
     def worker_logs(self) -> list[str]:
         return self.logs
 
-    def sql(self, query: str) -> list[Any]:
+    def sql(self, query: str, parameters: Sequence[str] = ()) -> list[Any]:
         if "FROM attempts" in query:
             return [(URL, event, number) for event, number in self.attempts.items()]
         if "FROM delivery_queue" in query:
             return [self.left]
         if "FROM deliveries" in query:
-            return [(event,) for event in self.dead]
+            return [(event,) for event in {"dead": self.dead, "cancelled": self.cancelled}[parameters[0]]]
         return [tuple(self.endpoint)]
 
 
@@ -179,6 +180,22 @@ async def test_checker_accepts_what_is_dead_or_explained() -> None:
     checker.explain({NAMES[2]})
 
     await checker.check()
+
+
+@pytest.mark.parametrize("expected", [True, False])
+async def test_checker_tells_cancelled_by_the_test_from_cancelled_by_mistake(*, expected: bool) -> None:
+    """An event that the test cancelled is not lost; one that ended as cancelled for no reason is."""
+    world = World()
+    _lose(world)
+    world.cancelled = [EVENTS[1]]
+    checker = _checker(world)
+
+    if expected:
+        checker.expect_cancelled({NAMES[1]})
+        await checker.check()
+    else:
+        with pytest.raises(AssertionError, match="I1"):
+            await checker.check()
 
 
 def _checker(world: World) -> Checker:

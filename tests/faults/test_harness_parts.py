@@ -143,6 +143,28 @@ async def test_proxy_resets(proxy: TcpProxy) -> None:
     writer.close()
 
 
+async def test_proxy_withholds_one_answer(proxy: TcpProxy) -> None:
+    """The answer to the named request never arrives, however it is cut into pieces; other connections go on."""
+    other_reader, other = await asyncio.open_connection("127.0.0.1", proxy.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
+    answered = proxy.withhold_answer(b"this", b"COMMIT")
+    other.write(b"COMMIT")
+    assert await asyncio.wait_for(other_reader.readexactly(6), BOUND_SECONDS) == b"COMMIT"
+    writer.write(b"this COM")
+    assert await asyncio.wait_for(reader.readexactly(8), BOUND_SECONDS) == b"this COM"
+    writer.write(b"MIT")
+
+    await asyncio.wait_for(answered.wait(), BOUND_SECONDS)
+    other.write(b"this COMMIT")
+    assert await asyncio.wait_for(other_reader.readexactly(11), BOUND_SECONDS) == b"this COMMIT"
+
+    assert proxy.reset(only_withheld=True) == 1
+    with pytest.raises(ConnectionResetError):
+        await asyncio.wait_for(reader.read(), BOUND_SECONDS)
+    writer.close()
+    other.close()
+
+
 async def test_proxy_half_closes(proxy: TcpProxy) -> None:
     """After a half-close the client reads the end of the stream while its own bytes still go through."""
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)

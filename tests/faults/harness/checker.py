@@ -1,9 +1,9 @@
 """What must hold after every fault: the six invariants of the fault tests.
 
-I1 every id answered 202 was received, or is dead and listed as such. I2 nothing was received that was not
-published. I3 duplicates only where the fault explains them. I4 no lease and no in-flight count is left.
-I5 the log has an attempt for every request that the receiver saw. I6 no concurrency cap and no FIFO order was
-broken.
+I1 every id answered 202 was received, or is dead (or cancelled, where the test did that) and listed as such.
+I2 nothing was received that was not published. I3 duplicates only where the fault explains them. I4 no lease and
+no in-flight count is left. I5 the log has an attempt for every request that the receiver saw. I6 no concurrency
+cap and no FIFO order was broken.
 """
 
 from __future__ import annotations
@@ -33,11 +33,16 @@ class Checker:
         self._stack = stack
         self._publisher = publisher
         self._may_repeat: set[str] = set()
+        self._cancelled: set[str] = set()
         self._wrong_counters = 0
 
     def explain(self, events: Collection[str]) -> None:
         """Name events whose repetition the fault explains, for example those that were in flight."""
         self._may_repeat.update(events)
+
+    def expect_cancelled(self, events: Collection[str]) -> None:
+        """Name events that the test itself cancelled: they need not arrive, but must be listed as cancelled."""
+        self._cancelled.update(events)
 
     def expect_wrong_counters(self, number: int) -> None:
         """Say that a test spoilt so many in-flight counters itself."""
@@ -65,8 +70,8 @@ class Checker:
     def assert_none_lost(self) -> None:
         """I1."""
         missing = set(self._publisher.accepted) - self._stack.receiver.succeeded()
-        dead = self._dead() if missing else set()
-        lost = sorted(missing - dead)
+        ended = self._in_state("dead") | (self._in_state("cancelled") & self._cancelled) if missing else set()
+        lost = sorted(missing - ended)
         assert lost == [], f"I1: {len(lost)} accepted events were never delivered: {lost[:5]}"
 
     def assert_none_invented(self) -> None:
@@ -144,8 +149,8 @@ class Checker:
         queued, leased, in_flight = rows[0]
         return int(queued), int(leased), int(in_flight)
 
-    def _dead(self) -> set[str]:
-        rows = self._stack.sql("SELECT event_id FROM deliveries WHERE state = 'dead'")
+    def _in_state(self, state: str) -> set[str]:
+        rows = self._stack.sql("SELECT event_id FROM deliveries WHERE state = %s", [state])
         return {ids.to_text(ids.EVENT, event_id) for (event_id,) in rows}
 
 

@@ -1,4 +1,7 @@
-"""A TCP proxy between Bellwire and Postgres or the broker: it can delay, stall, reset, half-close and refuse."""
+"""A TCP proxy between Bellwire and Postgres or the broker.
+
+It can delay, stall, reset, half-close, refuse, and keep back the one answer that a fault is about.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,8 @@ class TcpProxy:
         self.delay_seconds = 0.0
         # Bytes passed on so far, both ways together.
         self.forwarded = 0
+        self._withhold_after: tuple[bytes, ...] = ()
+        self._withheld = asyncio.Event()
         self.port = 0
 
     async def start(self) -> Self:
@@ -62,9 +67,21 @@ class TcpProxy:
         """Forward again, first what was held back."""
         self._flowing.set()
 
-    def reset(self) -> int:
-        """Cut every connection with a TCP reset on both sides; return how many that were."""
-        pairs = list(self._pairs)
+    def withhold_answer(self, *to: bytes) -> asyncio.Event:
+        """Keep back the answer to what a client sends next; the event is set when the answer comes.
+
+        `to` are the pieces to look for, one after the other on one connection; the last one's answer is kept back. The
+        server has then done what it was asked for, and the client learns nothing of it, nor of what comes on that
+        connection later, until it is cut.
+        """
+        self._withhold_after, self._withheld = to, asyncio.Event()
+        for pair in self._pairs:
+            pair.pieces_found = 0
+        return self._withheld
+
+    def reset(self, *, only_withheld: bool = False) -> int:
+        """Cut connections with a TCP reset on both sides; return how many that were."""
+        pairs = [pair for pair in self._pairs if pair.withholds or not only_withheld]
         for pair in pairs:
             pair.reset()
         return len(pairs)
@@ -114,30 +131,48 @@ class TcpProxy:
         self._pairs.add(pair)
         try:
             await asyncio.gather(
-                self._pump(reader, up_writer, into_open=lambda: True),
-                self._pump(up_reader, writer, into_open=lambda: not pair.half_closed),
+                self._pump(reader, up_writer, passes=lambda data: self._note_request(pair, data)),
+                self._pump(up_reader, writer, passes=lambda data: self._may_answer(pair, data)),
             )
         finally:
             self._pairs.discard(pair)
             up_writer.close()
 
     async def _pump(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, into_open: Callable[[], bool]
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, passes: Callable[[bytes], bool]
     ) -> None:
-        """Forward until the end; what comes for a direction that was closed is thrown away."""
+        """Forward until the end; what `passes` denies is thrown away."""
         try:
             while data := await reader.read(CHUNK):
                 await self._flowing.wait()
                 if self.delay_seconds:
                     await asyncio.sleep(self.delay_seconds)
-                if into_open():
+                if passes(data):
                     writer.write(data)
                     self.forwarded += len(data)
                     await writer.drain()
-            if into_open():
+            if passes(b""):
                 writer.write_eof()
         except OSError:  # One side was cut: cut the other.
             _reset(writer)
+
+    def _note_request(self, pair: _Pair, data: bytes) -> bool:
+        """Look whether this is the request whose answer is to be kept back; it passes all the same."""
+        wanted = self._withhold_after
+        if wanted:
+            seen = pair.last_sent + data
+            while pair.pieces_found < len(wanted) and (at := seen.find(wanted[pair.pieces_found])) >= 0:
+                seen = seen[at + len(wanted[pair.pieces_found]) :]
+                pair.pieces_found += 1
+            pair.last_sent = seen[-max(map(len, wanted)) :]
+            if pair.pieces_found == len(wanted):
+                pair.withholds, self._withhold_after = True, ()
+        return True
+
+    def _may_answer(self, pair: _Pair, data: bytes) -> bool:
+        if pair.withholds and data:
+            self._withheld.set()
+        return not (pair.withholds or pair.half_closed)
 
 
 class _Pair:
@@ -147,6 +182,11 @@ class _Pair:
         self._client = client
         self._upstream = upstream
         self.half_closed = False
+        # Its answers are kept back.
+        self.withholds = False
+        # The end of what the client sent: a piece that is looked for may be spread over two chunks.
+        self.last_sent = b""
+        self.pieces_found = 0
 
     def reset(self) -> None:
         _reset(self._client)

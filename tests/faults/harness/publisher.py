@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from tests.faults.harness.stack import Stack
 
-ACCEPTED = 202
+# 200 repeats the answer that the same uid got before.
+ACCEPTED = frozenset({200, 202})
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class Accepted:
     sent_at: float
     answered_at: float
     deliveries: int
+    # The answer of an earlier request: the same uid or Idempotency-Key.
+    replayed: bool = False
 
     @property
     def seconds(self) -> float:
@@ -51,25 +54,34 @@ class Publisher:
         # Requests without an answer: they may or may not have been stored.
         self.unanswered: set[str] = set()
 
-    async def publish(self, event_type: str = "test.fault", **body: Any) -> Accepted | None:
-        """Publish one event; return it if it was accepted."""
-        mark = f"{self._run}-{next(self._numbers)}"
+    def make_mark(self) -> str:
+        """Return a fresh mark, for a test that publishes the same content again."""
+        return f"{self._run}-{next(self._numbers)}"
+
+    async def publish(
+        self, event_type: str = "test.fault", *, mark: str | None = None, key: str | None = None, **body: Any
+    ) -> Accepted | None:
+        """Publish one event, with an Idempotency-Key if `key` is given; return it if it was accepted."""
+        mark = mark or self.make_mark()
         self.marks.add(mark)
         sent_at = monotonic()
         try:
             answer = await self._stack.client.post(
-                "/v1/events", json={"type": event_type, "data": {"mark": mark}, **body}
+                "/v1/events",
+                json={"type": event_type, "data": {"mark": mark}, **body},
+                headers={"idempotency-key": key} if key else None,
             )
         except httpx2.HTTPError:
             self.unanswered.add(mark)
             return None
         answered_at = monotonic()
         self.statuses[answer.status_code] += 1
-        if answer.status_code != ACCEPTED:
+        if answer.status_code not in ACCEPTED:
             self.problems.append(answer.text)
             return None
         event = answer.json()
-        accepted = Accepted(event["id"], mark, sent_at, answered_at, event["deliveries"])
+        replayed = answer.headers.get("idempotent-replayed") == "true"
+        accepted = Accepted(event["id"], mark, sent_at, answered_at, event["deliveries"], replayed)
         self.accepted[accepted.id] = accepted
         return accepted
 

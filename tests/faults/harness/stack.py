@@ -237,6 +237,14 @@ class Stack:
         if forget:
             shutil.rmtree(broker.folder / "appendonlydir", ignore_errors=True)
 
+    def freeze_broker(self) -> None:
+        """SIGSTOP the broker: the kernel still takes connections and bytes for it, and nothing answers."""
+        psutil.Process(self._embedded_broker().pid).suspend()
+
+    def thaw_broker(self) -> None:
+        """SIGCONT the broker."""
+        psutil.Process(self._embedded_broker().pid).resume()
+
     def start_broker(self) -> None:
         """Start the broker again on its old port."""
         self._embedded_broker().start()
@@ -304,6 +312,11 @@ class Stack:
             cursor = page["next_cursor"]
             if cursor is None:
                 return items
+
+    async def metric(self, name: str) -> float:
+        """Return the value of one of the API's metrics that has no labels."""
+        lines = (await self.client.get("/metrics")).text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     # --- For people
 

@@ -73,6 +73,31 @@ def test_silent_workers_are_missed(run: Run, services: str) -> None:
     assert "bellwire worker" in workers["advice"]
 
 
+def test_workers_with_wrong_clocks_are_named(run: Run, services: str) -> None:
+    """Workers that claim and whose clocks are off by more than seconds are named, the worst one first."""
+    for name, skew in (("good", 1), ("behind", -7), ("ahead", 600)):
+        execute(
+            services,
+            "INSERT INTO worker_heartbeats (id, name, version, in_flight, skew_seconds)"
+            " VALUES (gen_random_uuid(), %s, '1', 0, %s)",
+            name,
+            skew,
+        )
+    execute(
+        services,
+        "INSERT INTO worker_heartbeats (id, name, version, in_flight, skew_seconds, beat_at)"
+        " VALUES (gen_random_uuid(), 'gone', '1', 0, 900, now() - interval '10 minutes')",
+    )
+
+    workers = findings(run)["workers"]
+
+    assert workers["ok"] is False
+    assert workers["detail"] == (
+        "3 processes claim, but the clocks of 2 differ from the database's: ahead by +600 s, behind by -7 s"
+    )
+    assert "NTP" in workers["advice"]
+
+
 def test_a_missing_encryption_key_is_found_before_a_delivery_fails(
     run: Run, services: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ EMPTY_BUCKET = {"rate_per_second": 0.5, "rate_burst": 5, "tokens": 0.0, "tokens_
         (DUE, {"paused": True} | HELD, WaitReason.ENDPOINT_PAUSED, None, None),
         (DUE, HELD, WaitReason.RETRY_AFTER, LATER, LATER),
         (LATER_DUE, HELD, WaitReason.RETRY_AFTER, LATER, LATER),
+        (replace(LATER_DUE, due_at=LATER), HELD, WaitReason.RETRY_AFTER, LATER, LATER),
         (LATER_DUE, HELD | {"held_until": NOW}, WaitReason.BACKOFF, SOON, SOON),
         (replace(LATER_DUE, due_at=LATER), HELD | {"held_until": SOON}, WaitReason.BACKOFF, LATER, LATER),
         (
