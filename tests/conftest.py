@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import psycopg
 import pytest
+import structlog
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
@@ -84,6 +85,17 @@ class Seed:
             for table, content in self.rows:
                 with cursor.copy(sql.SQL("COPY {} FROM STDIN").format(table)) as copy:
                     copy.write(content)
+
+
+def pytest_configure() -> None:
+    """Keep tracebacks in the log plain: structlog's own show every local variable, which takes seconds for each."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        ]
+    )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:

@@ -218,6 +218,8 @@ async def test_nothing_is_looked_up_where_nothing_died(shop: Workshop) -> None:
     results = {"results": encode([shop.result(item) for item in claimed])}
 
     async with shop.transactional.connect() as connection:
+        # As the connections of workers are: see `few_statements` of `app.core.db.make_engine`.
+        await connection.execute(text("SET enable_seqscan = off"))
         rows = await connection.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {RECORD.text}"), results)
         plan = rows.scalar_one()[0]["Plan"]
 
