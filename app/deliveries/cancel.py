@@ -19,7 +19,7 @@ MOST_AT_ONCE = 50_000
 # number in flight would never fall; the record then sees the wish and ends the delivery as cancelled.
 _CANCEL = """
 WITH locked AS (
-  SELECT id, endpoint_id, state, schedule_step, blocked_count FROM delivery_queue WHERE id IN (
+  SELECT id, endpoint_id, state FROM delivery_queue WHERE id IN (
     SELECT id FROM delivery_queue WHERE {column} = :id ORDER BY state <> 1, id LIMIT :most
   ) ORDER BY id FOR UPDATE
 ), flagged AS (
@@ -29,14 +29,20 @@ WITH locked AS (
   DELETE FROM delivery_queue q USING locked
    WHERE q.id = locked.id AND locked.state <> 1 RETURNING q.id
 ), lane AS (
-  -- The wait of a FIFO lane is that of its head, the one row that was tried; without it the next one may go. So it
-  -- may, when the dead head that held up the line was asked for again, and is given up now.
-  SELECT e.endpoint_id FROM endpoint_runtime e
-   WHERE e.endpoint_id IN (SELECT endpoint_id FROM locked) AND (
-     (e.held_reason = 'fifo_backoff' AND e.endpoint_id IN (
-       SELECT endpoint_id FROM locked WHERE state <> 1 AND (schedule_step > 0 OR blocked_count > 0)))
+  -- The wait of a FIFO lane is that of its head: if what is first in line now has none, it may go. So it may, when
+  -- the dead head that held up the line was asked for again, and is given up now.
+  SELECT e.endpoint_id FROM endpoint_runtime e JOIN endpoint_runtime seen USING (endpoint_id)
+   WHERE e.endpoint_id IN (SELECT endpoint_id FROM locked WHERE state <> 1) AND (
+     -- A wait that began while this statement waited for a lock is none of its business.
+     (e.held_reason = 'fifo_backoff' AND e.held_until IS NOT DISTINCT FROM seen.held_until AND NOT EXISTS (
+       SELECT 1 FROM (
+         SELECT q.due_at FROM delivery_queue q
+          WHERE q.state = 0 AND q.workspace_id = e.workspace_id AND q.application_id = e.application_id
+            AND q.endpoint_id = e.endpoint_id AND q.id NOT IN (SELECT id FROM locked WHERE state <> 1)
+          ORDER BY q.rank, q.seq LIMIT 1
+       ) AS head WHERE head.due_at > now()))
      OR e.fifo_blocked_by IN (SELECT id FROM locked WHERE state <> 1))
-   ORDER BY e.endpoint_id FOR UPDATE
+   ORDER BY e.endpoint_id FOR UPDATE OF e
 ), moved_on AS (
   UPDATE endpoint_runtime e SET
     -- A row that holds up the line is its head, so a wait of the line would be its own.

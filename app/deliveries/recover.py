@@ -98,14 +98,16 @@ _EXPIRED_NOTICED = tell_of_dead(
 EXPIRE = text(
     f"""
 WITH late AS MATERIALIZED (
-  SELECT id, workspace_id, application_id, endpoint_id, seq, trigger, schedule_step, blocked_count
-  FROM delivery_queue
+  SELECT id, workspace_id, application_id, endpoint_id, seq, trigger FROM delivery_queue
   WHERE deadline_at <= now() AND state <> 1
   ORDER BY deadline_at LIMIT :most FOR UPDATE SKIP LOCKED
 ), gone AS (
   DELETE FROM delivery_queue WHERE id = ANY(ARRAY(SELECT id FROM late))
 ), lane AS MATERIALIZED (
-  SELECT e.endpoint_id, e.in_flight, e.block_on_dead FROM endpoint_runtime e
+  SELECT e.endpoint_id, e.workspace_id, e.application_id, e.in_flight, e.block_on_dead,
+    -- A wait that began while this statement waited for a lock is none of its business.
+    e.held_reason = 'fifo_backoff' AND e.held_until IS NOT DISTINCT FROM seen.held_until AS waits
+  FROM endpoint_runtime e JOIN endpoint_runtime seen USING (endpoint_id)
   WHERE e.endpoint_id IN (SELECT endpoint_id FROM late) AND (e.held_reason = 'fifo_backoff' OR e.block_on_dead)
   ORDER BY e.endpoint_id FOR UPDATE OF e
 ), head AS (
@@ -121,17 +123,21 @@ WITH late AS MATERIALIZED (
   ) AND CASE WHEN f.in_flight = 0 THEN true ELSE NOT EXISTS (
     SELECT 1 FROM delivery_queue q WHERE q.endpoint_id = f.endpoint_id AND q.state = 1 AND q.trigger <> 3
   ) END
-), tried AS (
-  -- The wait of a FIFO lane is that of its head; a row that was tried is the head.
-  SELECT DISTINCT endpoint_id FROM late WHERE schedule_step > 0 OR blocked_count > 0
+), free AS (
+  -- The wait of a FIFO lane is that of its head; if what is first in line now has none, it may go.
+  SELECT lane.endpoint_id FROM lane WHERE lane.waits AND NOT EXISTS (
+    SELECT 1 FROM (
+      SELECT q.due_at FROM delivery_queue q
+      WHERE q.state = 0 AND q.workspace_id = lane.workspace_id AND q.application_id = lane.application_id
+        AND q.endpoint_id = lane.endpoint_id AND q.id NOT IN (SELECT id FROM late)
+      ORDER BY q.rank, q.seq LIMIT 1
+    ) first WHERE first.due_at > now())
 ), moved_on AS (
   UPDATE endpoint_runtime e SET
-    held_until = CASE WHEN e.held_reason = 'fifo_backoff' AND tried.endpoint_id IS NOT NULL
-                      THEN NULL ELSE e.held_until END,
-    held_reason = CASE WHEN e.held_reason = 'fifo_backoff' AND tried.endpoint_id IS NOT NULL
-                       THEN NULL ELSE e.held_reason END,
+    held_until = CASE WHEN free.endpoint_id IS NULL THEN e.held_until END,
+    held_reason = CASE WHEN free.endpoint_id IS NULL THEN e.held_reason END,
     fifo_blocked_by = CASE WHEN e.block_on_dead THEN coalesce(e.fifo_blocked_by, head.dead) END
-  FROM lane LEFT JOIN head USING (endpoint_id) LEFT JOIN tried USING (endpoint_id)
+  FROM lane LEFT JOIN head USING (endpoint_id) LEFT JOIN free USING (endpoint_id)
   WHERE e.endpoint_id = lane.endpoint_id
 ), told AS (
   UPDATE deliveries d SET state = 'dead', completed_at = now(), last_error_class = 'expired',

@@ -71,6 +71,15 @@ class Workshop:
         async with self.transactional.begin() as connection:
             yield connection
 
+    async def furnish(self) -> None:
+        """Make the workspace and its application, on an empty database."""
+        await self.sql("INSERT INTO workspaces (id, name) VALUES (:id, 'Acme')", id=self.workspace_id)
+        await self.sql(
+            "INSERT INTO applications (id, workspace_id, uid, name) VALUES (:id, :workspace, 'default', 'Default')",
+            id=self.application_id,
+            workspace=self.workspace_id,
+        )
+
     async def workspace(self) -> UUID:
         """Make another workspace."""
         made = ids.uuid7(self.clock.unix_ms())
@@ -139,6 +148,15 @@ class Workshop:
             }
             await self._insert("subscriptions", columns | whose)
         return made
+
+    async def change_cap(self, endpoint_id: UUID, cap: int) -> None:
+        """Change how many requests to an endpoint may be under way."""
+        async with self.transaction() as connection:
+            for statement in (
+                "UPDATE endpoints SET max_in_flight = :cap WHERE id = :id",
+                "UPDATE endpoint_runtime SET max_in_flight = :cap WHERE endpoint_id = :id",
+            ):
+                await connection.execute(text(statement), {"cap": cap, "id": endpoint_id})
 
     def submission(
         self,
@@ -327,12 +345,7 @@ async def open_workshop(settings: Settings, *, pool_size: int = 16) -> AsyncIter
         keyring=Keyring([ENCRYPTION_KEY]),
     )
     try:
-        await made.sql("INSERT INTO workspaces (id, name) VALUES (:id, 'Acme')", id=made.workspace_id)
-        await made.sql(
-            "INSERT INTO applications (id, workspace_id, uid, name) VALUES (:id, :workspace, 'default', 'Default')",
-            id=made.application_id,
-            workspace=made.workspace_id,
-        )
+        await made.furnish()
         yield made
     finally:
         await transactional.dispose()
