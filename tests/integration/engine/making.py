@@ -136,7 +136,7 @@ class Workshop:
         )
         if secret is not None:
             row = ids.uuid7(self.clock.unix_ms())
-            sealed = self.keyring.seal(secret.encode(), row=row, column="sealed_secret")
+            sealed = self._sealed(secret, row=row)
             await self._insert("endpoint_secrets", {"id": row, "endpoint_id": made, "sealed_secret": sealed})
         if event_types is not None:
             row = ids.uuid7(self.clock.unix_ms())
@@ -147,6 +147,26 @@ class Workshop:
                 "filter": content_filter,
             }
             await self._insert("subscriptions", columns | whose)
+        return made
+
+    async def copies(self, endpoint_id: UUID, count: int, *, secret: str = SECRET) -> list[UUID]:
+        """Make many endpoints like this one, with secrets of their own and no subscriptions."""
+        made = [ids.uuid7(self.clock.unix_ms()) for _ in range(count)]
+        for table, column in (("endpoints", "id"), ("endpoint_runtime", "endpoint_id")):
+            await self.sql(
+                f"INSERT INTO {table} SELECT (jsonb_populate_record(old, jsonb_build_object('{column}', new))).*"  # noqa: S608
+                f" FROM {table} AS old, unnest(CAST(:made AS uuid[])) AS new WHERE {column} = :id",
+                made=made,
+                id=endpoint_id,
+            )
+        secrets = [(row := ids.uuid7(self.clock.unix_ms()), self._sealed(secret, row=row)) for _ in made]
+        await self.sql(
+            "INSERT INTO endpoint_secrets (id, endpoint_id, sealed_secret)"
+            " SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:made AS uuid[]), CAST(:sealed AS bytea[]))",
+            ids=[row for row, _ in secrets],
+            made=made,
+            sealed=[sealed for _, sealed in secrets],
+        )
         return made
 
     async def change_cap(self, endpoint_id: UUID, cap: int) -> None:
@@ -326,6 +346,9 @@ class Workshop:
     async def end_leases(self) -> None:
         """Let every lease run out."""
         await self.sql("UPDATE delivery_queue SET lease_until = now() - interval '1 second' WHERE state = 1")
+
+    def _sealed(self, secret: str, *, row: UUID) -> bytes:
+        return self.keyring.seal(secret.encode(), row=row, column="sealed_secret")
 
     async def _insert(self, table: str, columns: Mapping[str, Any]) -> None:
         names = ", ".join(columns)

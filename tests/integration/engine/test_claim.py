@@ -15,6 +15,8 @@ from app.deliveries.record import Settle, record
 from tests.integration.engine.making import MARGIN_SECONDS, WORKER
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from tests.integration.engine.making import Workshop
 
 
@@ -196,6 +198,41 @@ async def test_fifo_head_that_comes_back_during_a_claim_is_not_overtaken(shop: W
     (next_one,) = await shop.claim(endpoint)
 
     assert (overtaking, next_one.id) == ([], head)
+
+
+async def test_claims_that_waited_for_a_lane_are_not_empty(shop: Workshop) -> None:
+    """Workers that ask for a lane while a result of it is recorded wait, and each gets its share of what is ready."""
+    endpoint = await shop.endpoint(max_in_flight=10)
+    made = await shop.publish(endpoint, 9)
+
+    async with shop.transaction() as recording:
+        await recording.execute(
+            text("SELECT 1 FROM endpoint_runtime WHERE endpoint_id = :id FOR UPDATE"), {"id": endpoint}
+        )
+        claims = [asyncio.ensure_future(shop.claim(endpoint, share=3)) for _ in range(3)]
+        await shop.until_somebody_waits_for_a_lock(many=3)
+    taken = [await claiming for claiming in claims]
+
+    assert [len(items) for items in taken] == [3, 3, 3]
+    assert {item.id for items in taken for item in items} == set(made)
+
+
+async def test_waiting_for_one_lane_keeps_the_order_of_locks(shop: Workshop) -> None:
+    """Two claims that name the same lanes the other way round, and a record of both, end without a deadlock."""
+    one, other = await shop.endpoint(max_in_flight=50), await shop.endpoint(max_in_flight=50)
+    for endpoint in (one, other):
+        await shop.publish(endpoint, 40)
+
+    async def work(*turn: UUID) -> int:
+        done = 0
+        while claimed := await shop.claim(*turn, share=2):
+            done += len(claimed)
+            await shop.record(*(shop.result(item) for item in reversed(claimed)))
+        return done
+
+    done = await asyncio.gather(work(one, other), work(other, one), work(one, other), work(other, one))
+
+    assert sum(done) == 80
 
 
 async def test_hold_stops_all_but_what_is_forced(shop: Workshop) -> None:

@@ -327,6 +327,41 @@ async def test_cancelling_another_one_leaves_the_wait_of_the_head(shop: Workshop
     assert await hold_of_a_fifo_lane_after_cancelling(shop, 1) > 3500
 
 
+async def test_cancelled_head_that_was_given_back_ends_its_lanes_wait(shop: Workshop) -> None:
+    """A head that waits for a fault of our own holds its lane no longer than it is there."""
+    endpoint = await shop.endpoint(fifo=True)
+    head, _ = await shop.publish(endpoint, 2, fifo=True)
+    (claimed,) = await shop.claim(endpoint)
+    await shop.finish(claimed, Settle.RELEASED, delay_seconds=3600.0)
+
+    async with shop.transaction() as connection:
+        await cancel_pending(connection, delivery_id=head)
+
+    assert (await shop.runtime(endpoint)).held_for is None
+
+
+async def test_cancel_that_waited_leaves_a_wait_that_began_meanwhile(shop: Workshop) -> None:
+    """While a cancel waits for its row, the head may fail again: that wait is not the one that it looked at."""
+    endpoint = await shop.endpoint(fifo=True)
+    _, second, _ = await shop.publish(endpoint, 3, fifo=True)
+    (claimed,) = await shop.claim(endpoint)
+    await shop.finish(claimed, Settle.RETRY, delay_seconds=0.0)
+    (claimed,) = await shop.claim(endpoint)
+
+    async def cancel() -> None:
+        async with shop.transaction() as connection:
+            await cancel_pending(connection, delivery_id=second)
+
+    async with shop.transaction() as person:
+        await person.execute(text("SELECT 1 FROM delivery_queue WHERE id = :id FOR UPDATE"), {"id": second})
+        cancelling = asyncio.ensure_future(cancel())
+        await shop.until_somebody_waits_for_a_lock()
+        await shop.finish(claimed, Settle.RETRY, delay_seconds=3600.0)
+    await cancelling
+
+    assert (await shop.runtime(endpoint)).held_for > 3500
+
+
 async def test_orphans_are_cancelled(shop: Workshop) -> None:
     """What was accepted for an endpoint in the moment of its deletion is cancelled; what is being sent waits."""
     gone, there = await shop.endpoint(max_in_flight=1), await shop.endpoint()

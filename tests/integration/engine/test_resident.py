@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
+from app.core import partitions
+from tests.faults.harness.proxy import TcpProxy
 from workers.resident import Resident
 from workers.transport import GuardNotInForce
 
@@ -28,3 +32,44 @@ def test_guard_that_is_not_in_force_stops_the_worker(shop: Workshop, monkeypatch
 
     assert failed.wait(timeout=30)
     resident.stop()
+
+
+async def test_start_does_not_wait_for_the_database(shop: Workshop) -> None:
+    """A child of Celery that is silent for four seconds is killed: the loop begins whether Postgres answers or not."""
+    address = shop.transactional.url
+    proxy = await TcpProxy(address.host, address.port).start()
+    proxy.stall()
+    url = address.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False)
+    resident = Resident(type(shop.settings)(**shop.settings.model_dump() | {"database_url": url}))
+
+    # On the loop that the proxy needs: a start that waited for an answer would wait for ever.
+    resident.start()
+    resident.kick()
+    before = await shop.value("SELECT count(*) FROM worker_heartbeats")
+    proxy.flow()
+    await shop.until("SELECT count(*) = 1 FROM worker_heartbeats", what="it has connected, and claims")
+    await asyncio.to_thread(resident.stop)
+    await proxy.stop()
+
+    assert before == 0
+
+
+async def test_wrong_clock_chooses_no_partition(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker on a machine that is a month ahead makes the partitions, and writes the ids, of the database's days."""
+    there = (
+        "SELECT array_agg(c.relname ORDER BY 1) FROM pg_class c WHERE c.relispartition AND c.relkind = 'r'"
+    )
+    before = await shop.value(there)
+    monkeypatch.setattr("time.time", lambda now=time.time: now() + 31 * 86_400)
+    endpoint = await shop.endpoint(url="http://127.0.0.1:1/nobody", retry_schedule=[3_600])
+    await shop.publish(endpoint)
+    resident = Resident(shop.settings)
+
+    resident.start()
+    await shop.until("SELECT count(*) = 1 FROM attempts", what="an attempt is on record")
+    await asyncio.to_thread(resident.stop)
+
+    today = await shop.value("SELECT (now() AT TIME ZONE 'UTC')::date")
+    rows = await shop.sql("SELECT tableoid::regclass::text FROM attempts")
+    assert [row[0] for row in rows] == [partitions.name_of("attempts", today)]
+    assert await shop.value(there) == before

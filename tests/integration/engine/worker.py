@@ -54,6 +54,7 @@ class Worker:
             recorder=self.recorder,
             worker=name,
         )
+        self.engine = engine
         self._running: asyncio.Task[None] | None = None
 
     def _note_settled(self, finished: Sequence[Finished]) -> None:
@@ -73,6 +74,16 @@ class Worker:
         async with asyncio.timeout(30):
             await self._running
         await self.recorder.stop()
+        self._running = None
+
+    async def vanish(self) -> None:
+        """End as a killed process does: nothing is recorded, nothing handed back."""
+        ended = [
+            task for task in (self.recorder._task, self._running, *self.drain._tasks) if task is not None
+        ]
+        for task in ended:
+            task.cancel()
+        await asyncio.gather(*ended, return_exceptions=True)
         self._running = None
 
 
