@@ -29,19 +29,18 @@ WITH locked AS (
   DELETE FROM delivery_queue q USING locked
    WHERE q.id = locked.id AND locked.state <> 1 RETURNING q.id
 ), lane AS (
-  -- The wait of a FIFO lane is that of its head; if what is first in line now has none, it may go. So it may, when the
-  -- dead head that held up the line was asked for again, and is given up now.
+  -- The wait of a FIFO lane is that of its head: if what is first in line now has none, it may go. So it may, when
+  -- the dead head that held up the line was asked for again, and is given up now.
   SELECT e.endpoint_id FROM endpoint_runtime e JOIN endpoint_runtime seen USING (endpoint_id)
    WHERE e.endpoint_id IN (SELECT endpoint_id FROM locked WHERE state <> 1) AND (
-     (e.held_reason = 'fifo_backoff'
-       -- A wait that began while this statement waited for a lock is none of its business.
-       AND e.held_until IS NOT DISTINCT FROM seen.held_until AND NOT EXISTS (
-         SELECT 1 FROM (
-           SELECT q.due_at FROM delivery_queue q
-            WHERE q.state = 0 AND q.workspace_id = e.workspace_id AND q.application_id = e.application_id
-              AND q.endpoint_id = e.endpoint_id AND q.id NOT IN (SELECT id FROM locked WHERE state <> 1)
-            ORDER BY q.rank, q.seq LIMIT 1
-         ) AS head WHERE head.due_at > now()))
+     -- A wait that began while this statement waited for a lock is none of its business.
+     (e.held_reason = 'fifo_backoff' AND e.held_until IS NOT DISTINCT FROM seen.held_until AND NOT EXISTS (
+       SELECT 1 FROM (
+         SELECT q.due_at FROM delivery_queue q
+          WHERE q.state = 0 AND q.workspace_id = e.workspace_id AND q.application_id = e.application_id
+            AND q.endpoint_id = e.endpoint_id AND q.id NOT IN (SELECT id FROM locked WHERE state <> 1)
+          ORDER BY q.rank, q.seq LIMIT 1
+       ) AS head WHERE head.due_at > now()))
      OR e.fifo_blocked_by IN (SELECT id FROM locked WHERE state <> 1))
    ORDER BY e.endpoint_id FOR UPDATE OF e
 ), moved_on AS (

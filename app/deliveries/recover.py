@@ -104,17 +104,9 @@ WITH late AS MATERIALIZED (
 ), gone AS (
   DELETE FROM delivery_queue WHERE id = ANY(ARRAY(SELECT id FROM late))
 ), lane AS MATERIALIZED (
-  SELECT e.endpoint_id, e.in_flight, e.block_on_dead,
-    -- The wait of a FIFO lane is that of its head; if what is first in line now has none, it may go.
-    e.held_reason = 'fifo_backoff'
-      -- A wait that began while this statement waited for a lock is none of its business.
-      AND e.held_until IS NOT DISTINCT FROM seen.held_until AND NOT EXISTS (
-        SELECT 1 FROM (
-          SELECT q.due_at FROM delivery_queue q
-          WHERE q.state = 0 AND q.workspace_id = e.workspace_id AND q.application_id = e.application_id
-            AND q.endpoint_id = e.endpoint_id AND q.id NOT IN (SELECT id FROM late)
-          ORDER BY q.rank, q.seq LIMIT 1
-        ) first WHERE first.due_at > now()) AS goes_on
+  SELECT e.endpoint_id, e.workspace_id, e.application_id, e.in_flight, e.block_on_dead,
+    -- A wait that began while this statement waited for a lock is none of its business.
+    e.held_reason = 'fifo_backoff' AND e.held_until IS NOT DISTINCT FROM seen.held_until AS waits
   FROM endpoint_runtime e JOIN endpoint_runtime seen USING (endpoint_id)
   WHERE e.endpoint_id IN (SELECT endpoint_id FROM late) AND (e.held_reason = 'fifo_backoff' OR e.block_on_dead)
   ORDER BY e.endpoint_id FOR UPDATE OF e
@@ -131,12 +123,21 @@ WITH late AS MATERIALIZED (
   ) AND CASE WHEN f.in_flight = 0 THEN true ELSE NOT EXISTS (
     SELECT 1 FROM delivery_queue q WHERE q.endpoint_id = f.endpoint_id AND q.state = 1 AND q.trigger <> 3
   ) END
+), free AS (
+  -- The wait of a FIFO lane is that of its head; if what is first in line now has none, it may go.
+  SELECT lane.endpoint_id FROM lane WHERE lane.waits AND NOT EXISTS (
+    SELECT 1 FROM (
+      SELECT q.due_at FROM delivery_queue q
+      WHERE q.state = 0 AND q.workspace_id = lane.workspace_id AND q.application_id = lane.application_id
+        AND q.endpoint_id = lane.endpoint_id AND q.id NOT IN (SELECT id FROM late)
+      ORDER BY q.rank, q.seq LIMIT 1
+    ) first WHERE first.due_at > now())
 ), moved_on AS (
   UPDATE endpoint_runtime e SET
-    held_until = CASE WHEN lane.goes_on THEN NULL ELSE e.held_until END,
-    held_reason = CASE WHEN lane.goes_on THEN NULL ELSE e.held_reason END,
+    held_until = CASE WHEN free.endpoint_id IS NULL THEN e.held_until END,
+    held_reason = CASE WHEN free.endpoint_id IS NULL THEN e.held_reason END,
     fifo_blocked_by = CASE WHEN e.block_on_dead THEN coalesce(e.fifo_blocked_by, head.dead) END
-  FROM lane LEFT JOIN head USING (endpoint_id)
+  FROM lane LEFT JOIN head USING (endpoint_id) LEFT JOIN free USING (endpoint_id)
   WHERE e.endpoint_id = lane.endpoint_id
 ), told AS (
   UPDATE deliveries d SET state = 'dead', completed_at = now(), last_error_class = 'expired',

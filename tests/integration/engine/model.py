@@ -43,6 +43,8 @@ class Parcel:
     late: bool = False
     # It has failed or was given back, and is due later.
     waits: bool = False
+    # In which probing of its circuit it was leased.
+    episode: int | None = None
 
     @property
     def order(self) -> tuple[int, int]:
@@ -64,6 +66,65 @@ class Parcel:
 
 
 @dataclass
+class Fuse:
+    """The circuit of one endpoint."""
+
+    state: str = "closed"
+    # Open: whether a probe may go. Never by itself where a person holds it open (None).
+    due: bool | None = False
+    # Which time of probing this is: what was leased in an earlier one says nothing.
+    episode: int = 0
+    good_probes: int = 0
+    probe_failed: bool = False
+    ramp: int | None = None
+    failures: int = 0
+    good: int = 0
+    bad: int = 0
+
+    def note(self, results: list[tuple[bool, int | None]], *, cap: int) -> None:
+        """Take in the results of one flush: (good or bad, in which probing it was leased)."""
+        goods = sum(good for good, _ in results)
+        bads = len(results) - goods
+        self.good, self.bad = self.good + goods, self.bad + bads
+        for good, episode in results:
+            self.failures = 0 if good else self.failures + 1
+            if self.state == "half_open" and episode == self.episode:
+                self.good_probes += good
+                self.probe_failed = self.probe_failed or not good
+        if self.ramp is not None and bads:
+            self.ramp = max(1, self.ramp // 2)
+        elif self.ramp is not None:
+            self.ramp = self.ramp + goods if self.ramp + goods < cap else None
+
+    def decide(self) -> None:
+        """Open or close, if it has come to that."""
+        if (self.state == "closed" and (self.failures >= 10 or self._fails_mostly())) or (
+            self.state == "half_open" and self.probe_failed
+        ):
+            self.open(due=False)
+        elif self.state == "half_open" and self.good_probes >= 3:
+            self.close()
+
+    def open(self, *, due: bool | None) -> None:
+        """Let nothing through until a probe is due."""
+        self.state, self.due, self.good_probes, self.probe_failed, self.ramp = "open", due, 0, False, None
+
+    def probe(self) -> None:
+        """Let one through at a time."""
+        self.state, self.due, self.good_probes, self.probe_failed = "half_open", None, 0, False
+        self.episode += 1
+
+    def close(self) -> None:
+        """Begin anew, carefully."""
+        self.state, self.due, self.good_probes, self.probe_failed, self.ramp = "closed", None, 0, False, 1
+        self.failures = self.good = self.bad = 0
+
+    def _fails_mostly(self) -> bool:
+        results = self.good + self.bad
+        return results >= 20 and self.bad >= 0.7 * results
+
+
+@dataclass
 class Road:
     """One endpoint, as claims see it."""
 
@@ -78,7 +139,7 @@ class Road:
     # Seconds until the hold ends; whether it is the wait of a FIFO head (or what the receiver asked for).
     hold: float | None = None
     backoff: bool = False
-    failures: int = 0
+    fuse: Fuse = field(default_factory=Fuse)
     parcels: list[Parcel] = field(default_factory=list)
 
     @property
@@ -97,24 +158,37 @@ class Road:
         ready = [parcel for parcel in self.parcels if parcel.queued and parcel.place == READY]
         return sorted(ready, key=lambda parcel: parcel.order)
 
+    @property
+    def blocked(self) -> bool:
+        """Whether only what a person forces may go."""
+        fuse = self.fuse
+        probing = fuse.state == "half_open" or (fuse.state == "open" and fuse.due is True)
+        return (
+            not self.open
+            or self.hold is not None
+            or (fuse.state != "closed" and (not probing or self.in_flight > 0))
+        )
+
     def claimable(self, share: int) -> list[Parcel]:
         """Return what a claim takes."""
-        room = min(share, (1 if self.fifo else self.cap) - self.in_flight)
+        room = 1 if self.fifo else self.cap if self.fuse.ramp is None else min(self.cap, self.fuse.ramp)
+        if self.fuse.state != "closed" and not self.blocked:
+            room = 1
+        room = min(share, room - self.in_flight)
         if self.tokens is not None:
             room = min(room, self.tokens)
         # A FIFO head is overtaken by nobody, not even while it is not to be had itself.
         line = self.line[:1] if self.fifo else self.line
-        may_go = [
-            parcel
-            for parcel in line
-            if not parcel.late and (parcel.rank < 0 or (self.open and self.hold is None))
-        ]
+        may_go = [parcel for parcel in line if not parcel.late and (parcel.rank < 0 or not self.blocked)]
         return may_go[: max(0, room)]
 
     def take(self, parcels: list[Parcel], tokens: list[int]) -> None:
         """Lease them."""
+        if parcels and self.fuse.state == "open" and not self.blocked:
+            self.fuse.probe()
         for parcel, token in zip(parcels, tokens, strict=True):
             parcel.place, parcel.token, parcel.alone = LEASED, token, False
+            parcel.episode = self.fuse.episode if self.fuse.state == "half_open" else None
         if self.tokens is not None:
             self.tokens -= len(parcels)
 
@@ -129,12 +203,7 @@ class Road:
     ) -> None:
         """Take a result in whose lease holds."""
         attempted = settle not in {Settle.RELEASED, Settle.CANCELLED}
-        if attempted:
-            parcel.attempts += 1
-            if settle is Settle.SUCCEEDED:
-                self.failures = 0
-            elif not blocked:
-                self.failures += 1
+        parcel.attempts += attempted
         if parcel.cancel_requested:
             settle = Settle.CANCELLED
         if settle is Settle.RETRY:

@@ -17,6 +17,7 @@ from app.core.context import Caller
 from app.core.errors import Conflict, NotFound, TooBusy
 from app.core.roles import Role
 from app.deliveries.service import cancel_delivery, retry_delivery
+from app.endpoints.circuit import close_circuit, open_circuit, probe_circuit
 from app.endpoints.service import delete_endpoint
 from app.endpoints.switches import set_enabled, set_paused
 from app.events.accept import Verdict, accept
@@ -81,6 +82,9 @@ class Person:
             self._resume: 3,
             self._disable: 1,
             self._enable: 2,
+            self._hold_open: 2,
+            self._close_circuit: 2,
+            self._probe: 2,
             self._change_cap: 3,
             self._cancel: 3,
             self._retry: 3,
@@ -99,6 +103,7 @@ class Person:
             if not track.deleted:
                 await self._switch(track, set_enabled, enabled=True)
                 await self._switch(track, set_paused, paused=False)
+                await self._switch(track, close_circuit)
 
     async def _publish(self) -> None:
         track = self._track()
@@ -162,6 +167,15 @@ class Person:
         async with track.switching:
             track.closed_since = None
             await self._ask(lambda session: switch(session, self._caller, _name(track), **on))
+
+    async def _hold_open(self) -> None:
+        await self._close(open_circuit)
+
+    async def _close_circuit(self) -> None:
+        await self._open(close_circuit)
+
+    async def _probe(self) -> None:
+        await self._open(probe_circuit)
 
     async def _change_cap(self) -> None:
         track = self._track()

@@ -117,7 +117,8 @@ async def a_day_at_the_receiver(shop: Workshop, receiver: Receiver, choices: ran
 
     async def moody(_n: int, _request: Received) -> bytes | None:
         await asyncio.sleep(0)
-        return choices.choice([OK, OK, OK, answer(503), answer(429, "Retry-After: 0"), None])
+        # Not so often that a circuit opens.
+        return choices.choice([*[OK] * 9, answer(503), answer(429, "Retry-After: 0"), None])
 
     for path, cap in caps.items():
         receiver.scripts[path] = moody

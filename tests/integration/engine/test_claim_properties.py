@@ -19,14 +19,16 @@ from hypothesis.stateful import run_state_machine_as_test as run_machine
 
 from app.core import ids
 from app.core.context import Caller
-from app.core.errors import Conflict
+from app.core.errors import Conflict, NotFound
 from app.core.roles import Role
 from app.core.runtime import Runtime
 from app.deliveries import ranks, recover
+from app.deliveries.circuit_changes import settle_circuits
 from app.deliveries.claim import claim, discover, promote
 from app.deliveries.record import Settle
 from app.deliveries.service import cancel_delivery, retry_delivery
 from app.deliveries.state import State
+from app.endpoints.circuit import close_circuit, open_circuit, probe_circuit
 from app.endpoints.service import delete_endpoint
 from app.endpoints.switches import set_enabled, set_paused
 from app.events.fanout import expand_next
@@ -36,7 +38,7 @@ from tests.integration.engine.making import DAY_SECONDS, MARGIN_SECONDS, WORKER,
 from tests.integration.engine.model import LEASED, READY, SCHEDULED, Parcel, Road
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -51,7 +53,7 @@ RATE_PER_SECOND = 2.0**-13
 # How far a hold may be from what was asked for: a test takes seconds, holds and delays take hours.
 TOLERANCE_SECONDS = 900.0
 MOST_LANES = 4
-SEQUENCES_PER_ROUND = 6
+SEQUENCES_PER_ROUND = 24
 STEPS = 50
 DELAYS = st.sampled_from([3_600.0, 7_200.0, 14_400.0])
 # Which of those that there are: taken modulo their number, so that what fails shrinks well.
@@ -92,7 +94,7 @@ class Bench:
             async with self.runtime.sessions() as session:
                 try:
                     await work(session)
-                except Conflict:
+                except (Conflict, NotFound):
                     return False
                 await session.commit()
                 return True
@@ -195,13 +197,14 @@ class Engine(RuleBasedStateMachine):
                     connection, [(id_, share) for id_ in roads], margin_seconds=MARGIN_SECONDS, worker=WORKER
                 )
 
+        blocked = {id_: road.blocked for id_, road in roads.items()}
         claimed, results = self.run(ask())
         for road in roads.values():
             wanted = road.claimable(share)
             got = [item for item in claimed if item.endpoint_id == road.id]
             assert [item.id for item in got] == [parcel.id for parcel in wanted]
             (result,) = (result for result in results if result.endpoint_id == road.id)
-            assert result.blocked is (not road.open or road.hold is not None)
+            assert result.blocked is blocked[road.id]
             road.take(wanted, [item.token for item in got])
         tokens = [item.token for item in (*self.leases, *claimed)]
         assert len(set(tokens)) == len(tokens)
@@ -240,6 +243,14 @@ class Engine(RuleBasedStateMachine):
                 retry_after=changes["hold_seconds"],
                 blocked=changes["blocked"],
             )
+        for road in self.roads.values():
+            mine = [self.parcels[item.id].episode for item in own if item.endpoint_id == road.id]
+            if changes["counts"] and mine:
+                good = settle is Settle.SUCCEEDED
+                road.fuse.note([(good, episode) for episode in mine], cap=road.cap)
+            if mine:
+                road.fuse.decide()
+        self._settle_circuits(recorded.circuits)
 
     @precondition(lambda self: self._in_flight())
     @rule(which=WHICH, alone=st.booleans())
@@ -329,7 +340,52 @@ class Engine(RuleBasedStateMachine):
         )
         road.tokens = min(road.burst, road.tokens + count)
 
+    @precondition(lambda self: self._fused("open"))
+    @rule(which=WHICH)
+    def probe_is_due(self, which: int) -> None:
+        road = self._fused("open")[which % len(self._fused("open"))]
+        self.run(
+            self.shop.sql(
+                "UPDATE endpoint_runtime SET next_probe_at = now()"
+                " WHERE endpoint_id = :id AND next_probe_at IS NOT NULL",
+                id=road.id,
+            )
+        )
+        road.fuse.due = None if road.fuse.due is None else True
+
+    @precondition(lambda self: self._fused("closed"))
+    @rule(which=WHICH)
+    def fail_often(self, which: int) -> None:
+        """One failure more and the circuit opens."""
+        road = self._fused("closed")[which % len(self._fused("closed"))]
+        self.run(
+            self.shop.sql(
+                "UPDATE endpoint_runtime SET consecutive_failures = 9 WHERE endpoint_id = :id", id=road.id
+            )
+        )
+        road.fuse.failures = 9
+
     # What people do
+
+    @rule(which=WHICH)
+    def hold_open(self, which: int) -> None:
+        road = self._road(which)
+        if self._move_circuit(open_circuit, road):
+            road.fuse.open(due=None)
+
+    @rule(which=WHICH)
+    def probe(self, which: int) -> None:
+        road = self._road(which)
+        done = self._move_circuit(probe_circuit, road)
+        assert done is (not road.deleted and road.fuse.state != "closed")
+        if done and road.fuse.state == "open":
+            road.fuse.due = True
+
+    @rule(which=WHICH)
+    def close(self, which: int) -> None:
+        road = self._road(which)
+        if self._move_circuit(close_circuit, road) and road.fuse.state != "closed":
+            road.fuse.close()
 
     @rule(which=WHICH, on=st.booleans())
     def pause_or_resume(self, which: int, *, on: bool) -> None:
@@ -353,6 +409,10 @@ class Engine(RuleBasedStateMachine):
         )
         if road.enabled and not on:
             road.close()
+        if on and not road.enabled:
+            road.fuse.failures = 0
+            if road.fuse.state != "closed":
+                road.fuse.close()
         road.enabled = on
 
     @rule(which=WHICH, cap=st.integers(1, 3))
@@ -434,15 +494,16 @@ class Engine(RuleBasedStateMachine):
     def lanes_are_as_the_model_says(self) -> None:
         rows = self.run(
             self.shop.sql(
-                "SELECT endpoint_id, open, in_flight, consecutive_failures, tokens,"
+                "SELECT endpoint_id, open, in_flight, consecutive_failures, circuit_state, ramp,"
                 " CASE WHEN held_until > now() THEN extract(epoch FROM held_until - now())::float8 END"
                 " FROM endpoint_runtime"
             )
         )
-        assert {row[0]: tuple(row[1:4]) for row in rows} == {
-            road.id: (road.open, road.in_flight, road.failures) for road in self.roads.values()
+        assert {row[0]: tuple(row[1:6]) for row in rows} == {
+            road.id: (road.open, road.in_flight, road.fuse.failures, road.fuse.state, road.fuse.ramp)
+            for road in self.roads.values()
         }
-        holds = {row[0]: row[5] for row in rows}
+        holds = {row[0]: row[6] for row in rows}
         wanted = {road.id: road.hold for road in self.roads.values()}
         assert holds == pytest.approx(wanted, abs=TOLERANCE_SECONDS)
 
@@ -462,6 +523,19 @@ class Engine(RuleBasedStateMachine):
 
     def _road(self, which: int) -> Road:
         return list(self.roads.values())[which % len(self.roads)]
+
+    def _fused(self, state: str) -> list[Road]:
+        return [road for road in self.roads.values() if road.fuse.state == state]
+
+    def _move_circuit(self, move: Callable[..., Awaitable[object]], road: Road) -> bool:
+        return self.bench.as_person(lambda session: move(session, self.bench.caller, self._endpoint_id(road)))
+
+    def _settle_circuits(self, endpoint_ids: Sequence[UUID]) -> None:
+        async def settle() -> None:
+            async with self.shop.transaction() as connection:
+                await settle_circuits(connection, endpoint_ids, jitter=lambda: 1.0)
+
+        self.run(settle())
 
     def _held(self) -> list[Road]:
         return [road for road in self.roads.values() if road.hold is not None]

@@ -8,7 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sqlalchemy.engine import make_url
+
 from tests.faults.harness.processes import ManagedProcess
+from tests.faults.harness.proxy import TcpProxy
 from tests.faults.harness.waiting import wait_until
 from tests.integration.engine.making import ENCRYPTION_KEY
 from tests.integration.engine.receiver import open_receiver
@@ -50,13 +53,18 @@ async def open_prefork(shop: Workshop, broker_url: str, folder: Path) -> AsyncIt
 async def test_warm_shutdown_reaches_the_loop_of_a_child(
     shop: Workshop, broker_url: str, tmp_path: Path
 ) -> None:
-    """SIGTERM to the parent: the child claims nothing more, finishes what it has begun, and all end with 0."""
-    async with open_receiver() as receiver, open_prefork(shop, broker_url, tmp_path) as worker:
+    """SIGTERM to the parent, whose broker hangs: the child claims nothing more and finishes what it has begun."""
+    address = make_url(broker_url)
+    broker = await TcpProxy(address.host, address.port).start()
+    url = address.set(host="127.0.0.1", port=broker.port).render_as_string(hide_password=False)
+    async with open_receiver() as receiver, open_prefork(shop, url, tmp_path) as worker:
         may_answer = receiver.waits("/in")
         endpoint = await shop.endpoint(url=receiver.url("/in"), max_in_flight=4, timeout_seconds=60)
         await shop.publish(endpoint, 10)
         await receiver.until(lambda: receiver.open["/in"] == 4, seconds=SECONDS)
 
+        # Celery takes its leave of the broker before that of its children.
+        broker.stall()
         worker.terminate()
         # The requests under way keep the child busy: it has been told all the same.
         await wait_until(
@@ -68,9 +76,17 @@ async def test_warm_shutdown_reaches_the_loop_of_a_child(
         still_running = worker.is_running()
         may_answer.set()
         await wait_until(
+            lambda: "worker.stopped" in worker.tail(),
+            seconds=SECONDS,
+            what="the child has stopped",
+            state=worker.tail,
+        )
+        broker.flow()
+        await wait_until(
             lambda: not worker.is_running(), seconds=SECONDS, what="it has ended", state=worker.tail
         )
 
+    await broker.stop()
     assert still_running
     assert worker.exit_code == 0
     assert len(receiver.requests) == 4

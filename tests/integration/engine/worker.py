@@ -77,13 +77,16 @@ class Worker:
         self._running = None
 
     async def vanish(self) -> None:
-        """End as a killed process does: nothing is recorded, nothing handed back."""
-        ended = [
-            task for task in (self.recorder._task, self._running, *self.drain._tasks) if task is not None
-        ]
-        for task in ended:
-            task.cancel()
-        await asyncio.gather(*ended, return_exceptions=True)
+        """End as a killed process does: of what is in its hands nothing is recorded, nothing handed back."""
+        assert self._running is not None
+        self.drain._stopping = True
+        self.drain.kick()
+        requests = list(self.drain._tasks)
+        for request in requests:
+            request.cancel()
+        await asyncio.gather(self._running, *requests, return_exceptions=True)
+        self.recorder._waiting.clear()
+        await self.recorder.stop()
         self._running = None
 
 
