@@ -88,14 +88,15 @@ async def test_a_workspace_with_one_endpoint_has_its_turns(shop: Workshop, recei
     small = await shop.endpoint(
         workspace_id=workspace, application_id=application, url=receiver.url("/small"), max_in_flight=50
     )
-    await shop.publish(small, 20)
+    await shop.publish(small, 12)
 
     async with open_worker(shop):
-        await receiver.until(lambda: len(receiver.at("/small")) == 20)
+        await receiver.until(lambda: len(receiver.at("/small")) == 12)
         meanwhile = len(receiver.at("/large"))
 
-    # Endpoint by endpoint it would have had its second turn after a thousand.
-    assert meanwhile < 500
+    # At most a tenth of the 40 slots is one endpoint's, so three turns are needed. Endpoint by endpoint the second one
+    # would come after a thousand.
+    assert meanwhile < 1_000
 
 
 @pytest.mark.timeout(120 * ROUNDS)
