@@ -40,7 +40,7 @@ TESTS ?=
 .PHONY: test
 test: $(STAMP) lint types ## Check the code, then run every test
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not faults and not e2e" $(TESTS)
-	$(BIN)/pytest -m "faults or e2e" $(TESTS)
+	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "faults or e2e" $(TESTS)
 
 .PHONY: lint
 lint: $(STAMP) ## Style and the direction of imports

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.faults
 
-EVENTS = 200
+# Eight each: ten failures in a row would open an endpoint's circuit.
+ENDPOINTS, EVENTS = 25, 200
 UPKEEPS = 20
 HELD = 10
 BOUND_SECONDS = 60.0
@@ -40,11 +41,14 @@ async def scene() -> AsyncIterator[Scene]:
 
 async def test_two_beats_and_two_workers_make_each_attempt_once(scene: Scene) -> None:
     """With two beats, two workers and upkeep all the while, each delivery has its two attempts and no more."""
-    endpoint = await scene.stack.create_endpoint(
-        "/twice", event_types=["twice.*"], max_in_flight=50, retry_schedule=[0, 0, 0]
-    )
-    await scene.receiver.behave("/twice", statuses=[503, 200])
-    load = asyncio.create_task(scene.publisher.publish_many(EVENTS, event_types=["twice.one"]))
+    types = [f"twice.{n}" for n in range(ENDPOINTS)]
+    endpoints = [
+        await scene.stack.create_endpoint(f"/{one}", event_types=[one], retry_schedule=[0, 0, 0])
+        for one in types
+    ]
+    for endpoint in endpoints:
+        await scene.receiver.behave(endpoint.path, statuses=[503, 200])
+    load = asyncio.create_task(scene.publisher.publish_many(EVENTS, event_types=types))
     for _ in range(UPKEEPS):
         await _ask_for_upkeep(scene)
 
@@ -52,7 +56,8 @@ async def test_two_beats_and_two_workers_make_each_attempt_once(scene: Scene) ->
 
     await scene.checker.check()
     assert len(published) == EVENTS
-    assert _histories(scene, endpoint) == [((1, "failed"), (2, "succeeded"))] * EVENTS
+    histories = [history for endpoint in endpoints for history in _histories(scene, endpoint)]
+    assert histories == [((1, "failed"), (2, "succeeded"))] * EVENTS
 
 
 async def test_upkeeps_at_once_do_each_duty_once(scene: Scene) -> None:
