@@ -250,7 +250,8 @@ class Claimer:
             rows = await self._day.shop.sql(
                 "SELECT id FROM delivery_queue WHERE id = ANY(:ids)", ids=[item.id for item in finished]
             )
-            self._day.ledger.still_there(row[0] for row in rows)
+            there = {row[0] for row in rows}
+            self._day.ledger.still_there(item for item in ready if item.id in there)
 
     def _result(self, item: Claimed) -> Finished:
         settle = self._random.choices(

@@ -70,8 +70,9 @@ class Story:
     claimed: bool = False
     # A person has meddled with it, or it was lost: its place in line is no longer that of its acceptance.
     touched: bool = False
-    # It may be final: whoever waits behind it in a FIFO lane may go.
+    # It may be final: whoever waits behind it in a FIFO lane may go. Of the lease with this token it was said.
     leaving: bool = False
+    left_by: int | None = None
     # A person may have opened it again after it was final.
     reopened: bool = False
     # Passed by one of a lower rank, at this moment.
@@ -134,7 +135,7 @@ class Ledger:
                 self._take(track, item, begun=begun, now=now)
             if len(track.in_hand) > track.most(begun):
                 raise Broken(
-                    f"{track.in_hand} {[i.token for i in mine]} {track.caps} {begun} {now} {len(track.in_hand)} of {endpoint_id} are in flight; its cap was {track.most(begun)}"
+                    f"{len(track.in_hand)} of {endpoint_id} are in flight; its cap was {track.most(begun)}"
                 )
             self._check_ranks(track, mine, begun=begun, now=now)
 
@@ -142,7 +143,8 @@ class Ledger:
         """Note that a result is about to be sent."""
         story = self.stories[item.id]
         self._drop(story, item.token)
-        story.leaving = story.leaving or final
+        if final:
+            story.leaving, story.left_by = True, item.token
 
     def held(self, endpoint_id: UUID, *, since: float, until: float) -> None:
         """Note that a receiver's wish to be left alone is recorded."""
@@ -156,10 +158,15 @@ class Ledger:
         story.touched = True
         self._drop(story, token)
 
-    def still_there(self, delivery_ids: Iterable[UUID]) -> None:
-        """Take back that these may be final: they are in the queue."""
-        for delivery_id in delivery_ids:
-            self.stories[delivery_id].leaving = False
+    def still_there(self, items: Iterable[Claimed]) -> None:
+        """Take back that these leases may have ended their deliveries: the deliveries are in the queue.
+
+        Meanwhile a later lease may have ended one of them: that stands.
+        """
+        for item in items:
+            story = self.stories[item.id]
+            if story.left_by == item.token:
+                story.leaving = False
 
     # In the end
 
