@@ -17,7 +17,7 @@ import structlog
 from app.core import metrics
 from app.core.db import is_away
 from app.deliveries import recover
-from app.deliveries.claim import Claimed, Lane, claim, discover, promote
+from app.deliveries.claim import Claimed, Lane, claim, discover, look, promote
 from app.deliveries.record import Finished, Settle
 from app.endpoints.disabling import disable_gone, is_in_time
 from app.events.fanout import expand_next
@@ -44,6 +44,8 @@ log = structlog.get_logger(__name__)
 
 # Lanes looked for at once, and how often the walk over the queue goes on while there is work.
 DISCOVER_HOPS = 200
+# While there are fewer lanes than that, one statement looks for them and claims.
+FEW_LANES = 32
 DISCOVER_SECONDS = 0.1
 PROMOTE_SECONDS = 0.5
 MOST_PROMOTED = 1_000
@@ -95,6 +97,7 @@ class Drain:
         self._hosts = HostSlots(settings.worker_host_limit)
         self._lanes = LaneBook()
         self._walk_after: Lane | None = None
+        self._few_lanes = True
         self._kicked = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
@@ -229,38 +232,58 @@ class Drain:
         free = slots - self.in_flight
         if free < max(1, slots // CLAIM_WHEN_FREE):
             return False
-        if now >= self._next_discover or not self._lanes.eligible:
-            found = await discover(connection, after=self._walk_after, hops=DISCOVER_HOPS)
-            if len(found) < DISCOVER_HOPS and self._walk_after is not None:
-                # The end of the walk: begin again at its start, now and not at the next turn.
-                found += await discover(connection, after=None, hops=DISCOVER_HOPS - len(found))
-            self._walk_after = found[-1] if len(found) == DISCOVER_HOPS else None
-            self._lanes.add(found)
-            self._next_discover = now + DISCOVER_SECONDS
         want = min(free, self._settings.worker_claim_batch)
         tenth = max(1, slots // ENDPOINT_SHARE)
-        share = max(1, min(tenth, want // max(1, self._lanes.eligible)))
-        turn: list[tuple[UUID, int]] = []
-        for endpoint_id, turns in self._lanes.next(max(1, want // share), now=now).items():
-            room = min(turns * share, tenth - self._in_flight[endpoint_id])
-            if room > 0:
-                turn.append((endpoint_id, room))
-            else:
-                self._lanes.park(endpoint_id, now=now)
-        if not turn:
-            return self._lanes.eligible > 0
-        claimed, results = await claim(
-            connection, turn, margin_seconds=self._settings.lease_margin_seconds, worker=self._worker
-        )
-        shares = dict(turn)
+        due = now >= self._next_discover or not self._lanes.eligible
+        if due:
+            self._next_discover = now + DISCOVER_SECONDS
+        if due and self._few_lanes:
+            claimed, results, self._few_lanes = await look(
+                connection, hops=FEW_LANES, want=want, most=tenth, in_flight=self._in_flight,
+                margin_seconds=self._settings.lease_margin_seconds, worker=self._worker,
+            )  # fmt: skip
+            self._lanes.add(result.lane for result in results)
+            if not self._few_lanes:
+                self._next_discover = now
+        else:
+            if due:
+                await self._discover(connection)
+            turn = self._next_turn(want=want, tenth=tenth, now=now)
+            if not turn:
+                return self._lanes.eligible > 0
+            claimed, results = await claim(
+                connection, list(turn.items()), margin_seconds=self._settings.lease_margin_seconds, worker=self._worker
+            )  # fmt: skip
+            for endpoint_id in turn.keys() - {result.endpoint_id for result in results}:
+                self._lanes.forget(endpoint_id)
         for result in results:
-            self._lanes.settle(result, share=shares.pop(result.endpoint_id), now=now)
-        for endpoint_id in shares:
-            self._lanes.forget(endpoint_id)
+            self._lanes.settle(result, now=now)
         if claimed:
             metrics.CLAIMED.inc(len(claimed))
             await self._start(connection, claimed, claimed_from=now)
         return bool(claimed) or self._lanes.eligible > 0
+
+    async def _discover(self, connection: AsyncConnection) -> None:
+        found = await discover(connection, after=self._walk_after, hops=DISCOVER_HOPS)
+        if len(found) < DISCOVER_HOPS and self._walk_after is not None:
+            # The end of the walk: begin again at its start, now and not at the next turn.
+            found += await discover(connection, after=None, hops=DISCOVER_HOPS - len(found))
+        elif len(found) < FEW_LANES:
+            self._few_lanes = True
+        self._walk_after = found[-1] if len(found) == DISCOVER_HOPS else None
+        self._lanes.add(found)
+
+    def _next_turn(self, *, want: int, tenth: int, now: float) -> dict[UUID, int]:
+        """Return whose turn it is, and how many deliveries each may get."""
+        share = max(1, min(tenth, want // max(1, self._lanes.eligible)))
+        turn: dict[UUID, int] = {}
+        for endpoint_id, turns in self._lanes.next(max(1, want // share), now=now).items():
+            room = min(turns * share, tenth - self._in_flight[endpoint_id])
+            if room > 0:
+                turn[endpoint_id] = room
+            else:
+                self._lanes.park(endpoint_id, now=now)
+        return turn
 
     async def _start(
         self, connection: AsyncConnection, claimed: list[Claimed], *, claimed_from: float
@@ -271,7 +294,6 @@ class Drain:
             settings = await self._endpoints.get_many(
                 connection, {(item.endpoint_id, item.settings_version) for item in claimed}
             )
-            events = await self._events.get_many(connection, {item.event_id for item in claimed})
         except BaseException:
             # They are leased already: give them back as soon as the database answers again.
             for item in claimed:
@@ -279,7 +301,7 @@ class Drain:
             raise
         for item in claimed:
             lease_ends = claimed_from + item.timeout_seconds + self._settings.lease_margin_seconds
-            event, endpoint = events.get(item.event_id), settings.get(item.endpoint_id)
+            event, endpoint = self._events.of(item), settings.get(item.endpoint_id)
             if event is None or event.data is None or endpoint is None:
                 self._recorder.add(cancelled(item))
             elif self._stopping:

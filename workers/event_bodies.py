@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
+    from app.deliveries.claim import Claimed
+
 # Payload bytes kept in memory, per worker process.
 MAX_CACHED_BYTES = 16 * 1024 * 1024
 
@@ -108,7 +110,7 @@ class EventCache:
                         id=event_id,
                         text_id=ids.to_text(ids.EVENT, event_id),
                         type=event_type,
-                        data=bytes(data) if data is not None else None,
+                        data=data,
                         occurred_at=occurred_at,
                         application_id=application_id,
                         traceparent=traceparent,
@@ -116,6 +118,33 @@ class EventCache:
                     )
                 )
         return found
+
+    def of(self, item: Claimed) -> EventBody | None:
+        """Return the event that was claimed with a delivery; None: it does not exist any more."""
+        row = item.event
+        if row is None:
+            return None
+        entry = self._entries.get(item.event_id)
+        if entry is not None and row.data is None and entry.data is not None:
+            # It was erased meanwhile.
+            del self._entries[item.event_id]
+            self._bytes -= _size(entry)
+            entry = None
+        if entry is None:
+            return self._keep(
+                EventBody(
+                    id=item.event_id,
+                    text_id=ids.to_text(ids.EVENT, item.event_id),
+                    type=row.type,
+                    data=row.data,
+                    occurred_at=row.occurred_at,
+                    application_id=item.application_id,
+                    traceparent=row.traceparent,
+                    test=row.test,
+                )
+            )
+        self._entries.move_to_end(item.event_id)
+        return entry
 
     def _keep(self, entry: EventBody) -> EventBody:
         self._entries[entry.id] = entry

@@ -71,7 +71,7 @@ class LaneBook:
         if endpoint_id in self._lanes:
             self._park(endpoint_id, now + MAX_PARK_SECONDS)
 
-    def settle(self, result: LaneResult, *, share: int, now: float) -> None:
+    def settle(self, result: LaneResult, *, now: float) -> None:
         """Note what a claim found in a lane."""
         endpoint_id = result.endpoint_id
         if endpoint_id not in self._lanes:
@@ -81,7 +81,7 @@ class LaneBook:
             self._park(endpoint_id, now + min(max(wait, 0.0), MAX_PARK_SECONDS))
         elif result.taken < result.room or (result.room and not result.more):
             self.forget(endpoint_id)
-        elif result.room < share:
+        elif result.room < result.share:
             wait = result.wait_seconds if result.wait_seconds is not None else FULL_PARK_SECONDS
             self._park(endpoint_id, now + min(wait, MAX_PARK_SECONDS))
 

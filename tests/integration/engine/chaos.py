@@ -18,7 +18,7 @@ from app.core.db import is_away, make_engine
 from app.core.runtime import Runtime
 from app.deliveries import recover
 from app.deliveries.circuit_changes import settle_circuits
-from app.deliveries.claim import Claimed, Lane, claim, discover, promote
+from app.deliveries.claim import Claimed, Lane, claim, discover, look, promote
 from app.deliveries.record import Finished, Settle, record
 from app.events.fanout import expand_next
 from tests.integration.engine.ledger import Broken, Ledger
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+    from app.deliveries.claim import LaneResult
     from tests.integration.engine.making import Workshop
 
 ROUNDS = int(os.environ.get("BELLWIRE_TEST_ROUNDS", "1"))
@@ -44,6 +45,8 @@ FIRST_EVENTS = 40
 TURNS = 6
 HOPS = 5
 LOOK_AROUND = 0.3
+# How often looking and taking is one statement.
+TAKE_AT_ONCE = 0.5
 # A request takes so many rounds of its claimer.
 LONGEST_ROUNDS = 8
 # The pause of a parked lane in rounds: it is a second in a worker.
@@ -189,25 +192,32 @@ class Claimer:
 
     async def _claim(self) -> None:
         now = self._round * ROUND_SECONDS
-        if not self._book.eligible or self._random.random() < LOOK_AROUND:
-            found = await self._ask(
-                lambda connection: discover(connection, after=self._walk_after, hops=HOPS), otherwise=[]
-            )
-            self._walk_after = found[-1] if len(found) == HOPS else None
-            self._book.add(found)
-        share = self._random.randint(1, 4)
-        turn = {id_: turns * share for id_, turns in self._book.next(TURNS, now=now).items()}
-        if not turn:
-            return
         self._claims += 1
         worker = f"{self._name}/{self._claims}"
+        around = not self._book.eligible or self._random.random() < LOOK_AROUND
         begun = time.monotonic()
-        answer = await self._ask(
-            lambda connection: claim(
-                connection, list(turn.items()), margin_seconds=MARGIN_SECONDS, worker=worker
-            ),
-            otherwise=None,
-        )
+        if around and self._random.random() < TAKE_AT_ONCE:
+            answer = await self._ask(lambda connection: self._look(connection, worker), otherwise=None)
+        else:
+            if around:
+                found = await self._ask(
+                    lambda connection: discover(connection, after=self._walk_after, hops=HOPS), otherwise=[]
+                )
+                self._walk_after = found[-1] if len(found) == HOPS else None
+                self._book.add(found)
+            share = self._random.randint(1, 4)
+            turn = {id_: turns * share for id_, turns in self._book.next(TURNS, now=now).items()}
+            if not turn:
+                return
+            begun = time.monotonic()
+            answer = await self._ask(
+                lambda connection: claim(
+                    connection, list(turn.items()), margin_seconds=MARGIN_SECONDS, worker=worker
+                ),
+                otherwise=None,
+            )
+            for gone in turn.keys() - {result.endpoint_id for result in answer[1]} if answer else ():
+                self._book.forget(gone)
         if answer is None:
             self._day.lost_claims.append(worker)
             return
@@ -216,10 +226,25 @@ class Claimer:
         self._day.seen["claimed"] += len(claimed)
         longest = 1 if self._day.calm else LONGEST_ROUNDS
         self._hand += [(self._round + self._random.randint(0, longest), item) for item in claimed]
+        self._book.add(result.lane for result in results)
         for result in results:
-            self._book.settle(result, share=turn.pop(result.endpoint_id), now=now)
-        for gone in turn:
-            self._book.forget(gone)
+            self._book.settle(result, now=now)
+
+    async def _look(self, connection: AsyncConnection, worker: str) -> tuple[list[Claimed], list[LaneResult]]:
+        """Take of the first lanes in line, without asking which these are."""
+        in_flight = Counter(item.endpoint_id for _, item in self._hand)
+        most = self._random.randint(1, 4)
+        claimed, results, _ = await look(
+            connection, hops=HOPS, want=self._random.randint(1, 12), most=most, in_flight=in_flight,
+            margin_seconds=MARGIN_SECONDS, worker=worker,
+        )  # fmt: skip
+        for endpoint_id, count in Counter(item.endpoint_id for item in claimed).items():
+            if in_flight[endpoint_id] + count > most:
+                raise Broken(
+                    f"a look took {count} of {endpoint_id} beside {in_flight[endpoint_id]}, of {most}"
+                )
+        self._day.seen["taken at once"] += len(claimed)
+        return claimed, results
 
     async def _record(self) -> None:
         ready = [item for due, item in self._hand if due <= self._round]

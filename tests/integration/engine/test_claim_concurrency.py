@@ -38,7 +38,13 @@ async def test_days_of_chaos_break_no_promise(clean_database: str, seed: Seed, s
             await day.run()
             await day.check_books()
             # A day without these would prove little.
-            assert min(day.seen[what] for what in ("claimed", "stale", "connections lost", "looks")) > 0
+            assert (
+                min(
+                    day.seen[what]
+                    for what in ("claimed", "taken at once", "stale", "connections lost", "looks")
+                )
+                > 0
+            )
 
 
 @pytest.fixture

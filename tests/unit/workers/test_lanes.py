@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from app.deliveries.claim import Lane, LaneResult
+from app.deliveries.claim import LOWEST, Lane, LaneResult
 from workers.lanes import FULL_PARK_SECONDS, MAX_LANES, MAX_PARK_SECONDS, LaneBook
 
 
@@ -29,13 +29,15 @@ def found(
     *,
     taken: int,
     room: int,
+    share: int = 2,
     blocked: bool = False,
     wait: float | None = None,
     more: bool = True,
 ) -> LaneResult:
     """Return what a claim found."""
     return LaneResult(
-        endpoint_id=endpoint_id,
+        lane=Lane(LOWEST, LOWEST, endpoint_id),
+        share=share,
         settings_version=1,
         timeout_seconds=15,
         taken=taken,
@@ -116,7 +118,7 @@ def test_empty_lane_is_forgotten() -> None:
     """A lane that gave less than it might have has nothing more."""
     book = book_of(lane(1, 1, 1), lane(1, 1, 2))
 
-    book.settle(found(endpoint_of(1, 1, 1), taken=1, room=2), share=2, now=0.0)
+    book.settle(found(endpoint_of(1, 1, 1), taken=1, room=2), now=0.0)
 
     assert (len(book), book.next(4, now=0.0)) == (1, {endpoint_of(1, 1, 2): 4})
 
@@ -125,7 +127,7 @@ def test_lane_that_gave_all_it_might_stays() -> None:
     """There may be more in it."""
     book = book_of(lane(1, 1, 1))
 
-    book.settle(found(endpoint_of(1, 1, 1), taken=2, room=2), share=2, now=0.0)
+    book.settle(found(endpoint_of(1, 1, 1), taken=2, room=2), now=0.0)
 
     assert book.eligible == 1
 
@@ -134,7 +136,7 @@ def test_lane_without_more_is_forgotten() -> None:
     """A lane whose last deliveries were taken is not visited again in vain."""
     book = book_of(lane(1, 1, 1), lane(1, 1, 2))
 
-    book.settle(found(endpoint_of(1, 1, 1), taken=2, room=2, more=False), share=2, now=0.0)
+    book.settle(found(endpoint_of(1, 1, 1), taken=2, room=2, more=False), now=0.0)
 
     assert set(book.next(4, now=0.0)) == {endpoint_of(1, 1, 2)}
 
@@ -159,7 +161,7 @@ def test_blocked_and_full_lanes_are_parked(result: dict[str, float | bool], seco
     """They are passed by until it is worth another look, and then take part again."""
     book = book_of(lane(1, 1, 1))
 
-    book.settle(found(endpoint_of(1, 1, 1), **result), share=5, now=100.0)  # type: ignore[arg-type]
+    book.settle(found(endpoint_of(1, 1, 1), share=5, **result), now=100.0)  # type: ignore[arg-type]
 
     assert (book.eligible, book.next_unpark()) == (0, pytest.approx(100 + seconds))
     assert book.next(1, now=100 + seconds * 0.9) == {}
@@ -171,7 +173,7 @@ def test_parked_lane_leaves_its_turns_to_the_others() -> None:
     """Five hundred closed lanes in front cost those behind them nothing."""
     book = book_of(*(lane(1, 1, n) for n in range(500)), lane(1, 1, 900))
     for n in range(500):
-        book.settle(found(endpoint_of(1, 1, n), taken=0, room=1, blocked=True), share=1, now=0.0)
+        book.settle(found(endpoint_of(1, 1, n), taken=0, room=1, blocked=True, share=1), now=0.0)
 
     assert book.next(3, now=0.5) == {endpoint_of(1, 1, 900): 3}
 
@@ -192,7 +194,7 @@ def test_unknown_lanes_are_none_of_its_business() -> None:
     book = book_of(lane(1, 1, 1))
     stranger = endpoint_of(9, 9, 9)
 
-    book.settle(found(stranger, taken=0, room=1), share=1, now=0.0)
+    book.settle(found(stranger, taken=0, room=1, share=1), now=0.0)
     book.park(stranger, now=0.0)
     book.unpark(stranger)
     book.forget(stranger)
@@ -231,8 +233,10 @@ class Walk(RuleBasedStateMachine):
         self, one: Lane, *, taken: int, room: int, blocked: bool, wait: float | None, more: bool
     ) -> None:
         taken = min(taken, room)
-        result = found(one.endpoint_id, taken=taken, room=room, blocked=blocked, wait=wait, more=more)
-        self.book.settle(result, share=3, now=self.now)
+        result = found(
+            one.endpoint_id, taken=taken, room=room, share=3, blocked=blocked, wait=wait, more=more
+        )
+        self.book.settle(result, now=self.now)
         if one.endpoint_id not in self.known:
             return
         if blocked:
