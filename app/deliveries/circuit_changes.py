@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
 from sqlalchemy import text
 
-from app.core import ids
 from app.deliveries.circuit import (
     FIRST_RAMP,
     Circuit,
@@ -21,15 +19,13 @@ from app.deliveries.circuit import (
     draw_jitter,
     in_window,
 )
-from app.models import OPERATIONS_APPLICATION_UID
+from app.operations.notices import CIRCUIT_CLOSED, CIRCUIT_OPENED, Notice, note
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
-
-OPENED, CLOSED = "endpoint.circuit_opened", "endpoint.circuit_closed"
 
 _LOCK = text("""
 SELECT endpoint_id, circuit_state, consecutive_failures, window_minute, window_ok, window_failed, circuit_openings,
@@ -54,13 +50,6 @@ _NOTE = text("""
 INSERT INTO circuit_transitions (workspace_id, endpoint_id, from_state, to_state, reason, actor)
 SELECT workspace_id, endpoint_id, :source, :target, :reason, :actor FROM endpoint_runtime WHERE endpoint_id = :id
 """)
-_WHOSE = text("""
-SELECT e.workspace_id, e.application_id, e.url, a.uid FROM endpoints e JOIN applications a ON a.id = e.application_id
-WHERE e.id = :id AND a.uid IS DISTINCT FROM :operations
-""")
-_TELL = text(
-    "INSERT INTO notices (workspace_id, type, data) VALUES (:workspace, :type, CAST(:data AS jsonb))"
-)
 
 
 async def settle_circuits(
@@ -126,29 +115,6 @@ async def write_transition(
             "actor": actor,
         },
     )
-    if source is CircuitState.CLOSED:
-        await _tell(connection, endpoint_id, kind=OPENED, reason=transition.reason)
-    elif target is CircuitState.CLOSED:
-        await _tell(connection, endpoint_id, kind=CLOSED, reason=transition.reason)
-
-
-async def _tell(
-    connection: AsyncConnection | AsyncSession, endpoint_id: UUID, *, kind: str, reason: str
-) -> None:
-    """Leave a notice, but for endpoints that get notices themselves: they never cause further ones."""
-    found = (
-        await connection.execute(_WHOSE, {"id": endpoint_id, "operations": OPERATIONS_APPLICATION_UID})
-    ).one_or_none()
-    if found is None:
-        return
-    data = {
-        "endpoint": ids.to_text(ids.ENDPOINT, endpoint_id),
-        # The query string of an endpoint's URL may be a secret.
-        "url": found.url.partition("?")[0],
-        "application": ids.to_text(ids.APPLICATION, found.application_id),
-        "application_uid": found.uid,
-        "reason": reason,
-    }
-    await connection.execute(
-        _TELL, {"workspace": found.workspace_id, "type": kind, "data": orjson.dumps(data).decode()}
-    )
+    if CircuitState.CLOSED in {source, target}:
+        kind = CIRCUIT_OPENED if source is CircuitState.CLOSED else CIRCUIT_CLOSED
+        await note(connection, [Notice(endpoint_id, kind, {"reason": transition.reason})])

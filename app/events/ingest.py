@@ -15,18 +15,17 @@ from uuid import UUID
 
 import msgspec
 import structlog
-from sqlalchemy.exc import DBAPIError
 
 from app.core import metrics
-from app.core.db import away_message, is_away, may_retry
+from app.core.db import away_message
 from app.core.errors import (
     DatabaseUnavailable,
-    Invalid,
     RequestError,
     TooBusy,
 )
-from app.events.accept import Submission, Verdict, accept, assign_ids, first_of_uids, stored_among
+from app.events.accept import Submission, Verdict
 from app.events.published import Published, answer_of
+from app.events.writing import EventWriter, Waiting, fail
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,24 +42,10 @@ log = structlog.get_logger(__name__)
 
 # A subscription that changes again and again while an event is matched: then somebody automates badly.
 MAX_MATCH_TRIES = 5
-MAX_STATEMENT_TRIES = 4
 # Gone: another application may have its uid now.
 _MATCH_AGAIN = frozenset({Verdict.STALE, Verdict.GONE})
 # Payload bytes that may wait, as a multiple of what one statement takes.
 WAITING_BYTES_FACTOR = 8
-# The statement went out, its answer did not come, and it cannot be looked up, or was not there yet.
-UNKNOWN_MESSAGE = (
-    "The connection to the database was lost while the event was being stored, so it may or may not be there. Send "
-    "the same request again: with the same uid the event is stored once; without one it may be stored twice."
-)
-
-
-class _Waiting(msgspec.Struct):
-    submission: Submission
-    done: asyncio.Future[Verdict]
-    since: float
-    # The event whose row answers, where another one of the same flush had the same uid.
-    leader: Submission | None = None
 
 
 class _Publisher(msgspec.Struct, frozen=True):
@@ -84,13 +69,10 @@ class IngestBuffer:
         settings: Settings,
         wake: Callable[[], None],
     ) -> None:
-        # One statement is one transaction: BEGIN and COMMIT would be two more round trips.
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._clock = clock
+        self._writer = EventWriter(engine=engine, clock=clock, settings=settings, wake=wake)
         self._matcher = matcher
         self._settings = settings
-        self._wake = wake
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._waiting_bytes = 0
         self._flusher: asyncio.Task[None] | None = None
         self._closed = False
@@ -148,7 +130,7 @@ class IngestBuffer:
     ) -> list[Published | BaseException]:
         """Publish them together and return what became of each. Only those that have to wait get tasks of their own."""
         outcomes: dict[int, Published | BaseException] = {}
-        places: dict[int, _Waiting] = {}
+        places: dict[int, Waiting] = {}
         later: list[int] = []
         for n, event in enumerate(events):
             try:
@@ -168,7 +150,7 @@ class IngestBuffer:
                     await asyncio.wait([waiting.done])
             unsettled: list[int] = []
             for n, waiting in places.items():
-                if _accepted(waiting) and waiting.leader is None:
+                if waiting.accepted and waiting.leader is None:
                     outcomes[n] = answer_of(waiting.submission, Verdict.ACCEPTED, first=None)
                 else:
                     unsettled.append(n)
@@ -186,7 +168,7 @@ class IngestBuffer:
         return [outcomes[n] for n in range(len(events))]
 
     async def _publish(
-        self, event: CheckedEvent, publisher: _Publisher, *, waiting: _Waiting | None = None
+        self, event: CheckedEvent, publisher: _Publisher, *, waiting: Waiting | None = None
     ) -> Published:
         """See one event through; `waiting` is its place in the buffer, if it has one already."""
         for tries in range(MAX_MATCH_TRIES):
@@ -205,20 +187,20 @@ class IngestBuffer:
             "The application's subscriptions are changing too fast to match this event. Send it again in a second."
         )
 
-    def _join_at_once(self, event: CheckedEvent, publisher: _Publisher) -> _Waiting | None:
+    def _join_at_once(self, event: CheckedEvent, publisher: _Publisher) -> Waiting | None:
         """Join, if the event can be matched without waiting for anything."""
         found = self._matcher.match_remembered(
             event, workspace_id=publisher.workspace_id, bound_to=publisher.bound_to
         )
         return self._join(_submission(event, publisher, *found)) if found is not None else None
 
-    async def _match_and_join(self, event: CheckedEvent, publisher: _Publisher, *, refresh: bool) -> _Waiting:
+    async def _match_and_join(self, event: CheckedEvent, publisher: _Publisher, *, refresh: bool) -> Waiting:
         found = await self._matcher.match(
             event, workspace_id=publisher.workspace_id, bound_to=publisher.bound_to, refresh=refresh
         )
         return self._join(_submission(event, publisher, *found))
 
-    def _join(self, submission: Submission) -> _Waiting:
+    def _join(self, submission: Submission) -> Waiting:
         size = len(submission.event.data)
         full = (
             len(self._waiting) >= self._settings.ingest_max_waiting
@@ -231,7 +213,7 @@ class IngestBuffer:
                 if self._closed
                 else "Too many publishes are waiting to be stored. Send the same request again in a second."
             )
-        waiting = _Waiting(submission, asyncio.get_running_loop().create_future(), time.monotonic())
+        waiting = Waiting(submission, asyncio.get_running_loop().create_future(), time.monotonic())
         self._waiting.append(waiting)
         self._waiting_bytes += size
         if self._flusher is None or self._flusher.done():
@@ -245,16 +227,16 @@ class IngestBuffer:
                 continue
             started = time.perf_counter()
             try:
-                await self._write(batch)
+                await self._writer.write(batch)
             except Exception as error:
                 log.exception("ingest.flush_failed")
-                _fail(batch, error)
+                fail(batch, error)
             metrics.INGEST_FLUSH_SECONDS.observe(time.perf_counter() - started)
             metrics.INGEST_FLUSH_EVENTS.observe(len(batch))
 
-    def _take(self) -> list[_Waiting]:
+    def _take(self) -> list[Waiting]:
         """Take the next flush's publishes: not those whose client has gone or that waited too long."""
-        batch: list[_Waiting] = []
+        batch: list[Waiting] = []
         size = 0
         too_old = time.monotonic() - self._settings.ingest_deadline_seconds
         while self._waiting and len(batch) < self._settings.ingest_flush_events:
@@ -273,116 +255,14 @@ class IngestBuffer:
             size += item_bytes
         return batch
 
-    async def _write(self, batch: list[_Waiting]) -> None:
-        assign_ids([item.submission for item in batch], unix_ms=self._clock.unix_ms())
-        leaders: dict[tuple[UUID, str], _Waiting] = {}
-        writers: list[_Waiting] = []
-        followers: list[tuple[_Waiting, _Waiting]] = []
-        for item in batch:
-            uid = item.submission.event.uid
-            if uid is not None:
-                leader = leaders.setdefault((item.submission.application_id, uid), item)
-                if leader is not item:
-                    followers.append((item, leader))
-                    continue
-            writers.append(item)
-        await self._store(writers)
-        for item, leader in followers:
-            _settle_follower(item, leader)
-        if any(_accepted(item) and item.submission.routes for item in writers):
-            self._wake()
-
-    async def _store(self, writers: list[_Waiting]) -> None:
-        """Write and answer; one bad row must not sink the others, so a refused statement is halved."""
-        try:
-            verdicts = await self._execute([item.submission for item in writers])
-        except DatabaseUnavailable as error:
-            _fail(writers, error)
-        except DBAPIError as error:
-            if len(writers) == 1:
-                log.warning("ingest.event_refused", error=str(error.orig).splitlines()[0])
-                _fail(
-                    writers,
-                    Invalid("The event cannot be stored: Postgres refuses one of its values. Correct it."),
-                )
-                return
-            middle = len(writers) // 2
-            await self._store(writers[:middle])
-            await self._store(writers[middle:])
-        else:
-            for item, verdict in zip(writers, verdicts, strict=True):
-                if not item.done.done():
-                    item.done.set_result(verdict)
-
-    async def _execute(self, submissions: Sequence[Submission]) -> list[Verdict]:
-        settings = self._settings
-        for left in reversed(range(MAX_STATEMENT_TRIES)):
-            sent = False
-            try:
-                async with (
-                    asyncio.timeout(settings.ingest_deadline_seconds),
-                    self._engine.connect() as connection,
-                ):
-                    sent = True
-                    return await accept(
-                        connection,
-                        submissions,
-                        inline=settings.ingest_max_deliveries_inline,
-                        keep_days=settings.retention_days,
-                    )
-            except Exception as error:
-                if left and may_retry(error):
-                    continue
-                if isinstance(error, TimeoutError) or is_away(error):
-                    if not sent:
-                        log.warning("ingest.database_away", error=type(error).__name__)
-                        raise DatabaseUnavailable(away_message()) from error
-                    return await self._after_a_lost_connection(submissions, error)
-                raise
-        raise DatabaseUnavailable(away_message())  # pragma: no cover - the loop returns or raises
-
-    async def _after_a_lost_connection(
-        self, submissions: Sequence[Submission], error: Exception
-    ) -> list[Verdict]:
-        """Find out what a statement left behind whose answer did not come: it may have been committed."""
-        try:
-            async with (
-                asyncio.timeout(self._settings.database_connect_timeout_seconds),
-                self._engine.connect() as connection,
-            ):
-                stored = await stored_among(connection, submissions)
-        except Exception:  # noqa: BLE001 - still away: the publisher must try again
-            log.warning("ingest.database_away", error=type(error).__name__)
-            raise DatabaseUnavailable(UNKNOWN_MESSAGE) from error
-        if not stored:
-            raise DatabaseUnavailable(UNKNOWN_MESSAGE) from error
-        # One statement is one transaction: all that it accepted is there, what is not was refused.
-        return [Verdict.ACCEPTED if s.id in stored else Verdict.STALE for s in submissions]
-
-    async def _answer(self, waiting: _Waiting, verdict: Verdict) -> Published:
+    async def _answer(self, waiting: Waiting, verdict: Verdict) -> Published:
         submission, leader = waiting.submission, waiting.leader
         first: tuple[UUID, bytes] | None = None
         if leader is not None and leader.id is not None:
             verdict, first = Verdict.DUPLICATE, (leader.id, leader.event.content_hash)
         elif verdict is Verdict.DUPLICATE and submission.event.uid is not None:
-            first = await self._first(submission.application_id, submission.event.uid)
+            first = await self._writer.first_of(submission.application_id, submission.event.uid)
         return answer_of(submission, verdict, first=first)
-
-    async def _first(self, application_id: UUID, uid: str) -> tuple[UUID, bytes]:
-        # In a second statement: the loser of ON CONFLICT DO NOTHING does not see the winner's row in its own.
-        try:
-            async with self._engine.connect() as connection:
-                found = await first_of_uids(connection, [(application_id, uid)])
-        except Exception as error:
-            if is_away(error):
-                raise DatabaseUnavailable(away_message()) from error
-            raise
-        try:
-            return found[application_id, uid]
-        except KeyError:
-            raise TooBusy(
-                "Another event with this uid has just been removed. Send the request again."
-            ) from None
 
 
 def _submission(
@@ -405,36 +285,3 @@ def _result(outcome: Published | BaseException) -> Published | RequestError:
         return outcome
     # Some of the batch was stored before the database went away: the rest says so for itself.
     return RequestError(str(outcome), slug="database-unavailable", retry_after_seconds=1)
-
-
-def _settle_follower(item: _Waiting, leader: _Waiting) -> None:
-    if item.done.done():
-        return
-    # What befell the leader may be its own affair (its client, its API key, its other fields): then the follower
-    # tries again for itself.
-    verdict = Verdict.STALE
-    if not leader.done.cancelled():
-        error = leader.done.exception()
-        if isinstance(error, DatabaseUnavailable):
-            item.done.set_exception(error)
-            return
-        if error is None and leader.done.result() in {Verdict.ACCEPTED, Verdict.DUPLICATE}:
-            verdict = leader.done.result()
-            item.leader = leader.submission if verdict is Verdict.ACCEPTED else None
-    item.done.set_result(verdict)
-
-
-def _accepted(item: _Waiting) -> bool:
-    done = item.done
-    return (
-        done.done()
-        and not done.cancelled()
-        and done.exception() is None
-        and done.result() is Verdict.ACCEPTED
-    )
-
-
-def _fail(batch: list[_Waiting], error: Exception) -> None:
-    for item in batch:
-        if not item.done.done():
-            item.done.set_exception(error)
