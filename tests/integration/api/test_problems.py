@@ -40,6 +40,9 @@ async def test_path_without_a_route(client, admin):
     [
         ("PUT", "/v1/applications", "GET, POST"),
         ("POST", "/v1/applications/default", "DELETE, GET, PATCH"),
+        ("PUT", "/v1/event-types/openapi.json", "GET"),
+        ("PUT", "/v1/events/batch", "POST"),
+        ("PUT", "/v1/events/feed", "GET"),
         ("POST", "/healthz", "GET"),
     ],
 )
