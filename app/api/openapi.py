@@ -146,9 +146,9 @@ def _complete(
 
 def _describe_problems(responses: dict[str, Any], statuses: set[int]) -> None:
     # What a route declares of an error is when it comes; that it is a problem goes without saying.
-    for status, declared in responses.items():
-        if int(status) >= _ERRORS and "content" not in declared:
-            declared["$ref"] = f"#/components/responses/{_slug_of(int(status))}"
+    for text, declared in responses.items():
+        if int(text) >= _ERRORS and "content" not in declared:
+            declared["$ref"] = f"#/components/responses/{_slug_of(int(text))}"
     for status in sorted(statuses):
         responses.setdefault(str(status), {"$ref": f"#/components/responses/{_slug_of(status)}"})
 

@@ -32,8 +32,8 @@ async def make(client, admin, **fields):
 @pytest.mark.parametrize("number", [10**20, -(10**19), 10**24, 1.5e300])
 async def test_numbers_of_any_size_in_a_schema_are_shown(client, admin, number):
     """Postgres gives large numbers back as whole ones, of more digits than 64 bits hold."""
-    made = await make(client, admin, schema={"maximum": number}, example=-1)
-    assert float(made["schema"]["maximum"]) == number
+    made = await make(client, admin, schema={"maximum": number}, example=None)
+    assert float(made["schema"]["maximum"]) == float(number)
     for path in (
         "/v1/event-types/order.placed",
         "/v1/event-types",
