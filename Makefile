@@ -57,6 +57,14 @@ fix: $(STAMP) ## Correct style where a tool can
 	$(BIN)/ruff check --fix --quiet .
 	$(BIN)/ruff format --quiet .
 
+# New inputs that reach new branches are kept in .venv/fuzz; one that shows a fault is written there and named.
+FUZZ_SECONDS ?= 120
+
+.PHONY: fuzz
+fuzz: $(STAMP) ## Fuzz the receiver package for FUZZ_SECONDS
+	@mkdir -p $(VENV)/fuzz
+	$(BIN)/python receiver/fuzz/receive.py -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(VENV)/fuzz/ $(VENV)/fuzz receiver/fuzz/corpus
+
 .PHONY: bench
 bench: $(STAMP) ## Measure; SCENARIOS="drain old" for some; tables, JSON and charts in RESULTS
 	$(BIN)/python -m bench $(if $(RESULTS),--results $(RESULTS)) $(SCENARIOS)

@@ -95,6 +95,13 @@ def routes_table() -> str:
     )
 
 
+def roles_table() -> str:
+    """Who may call what, as `docs/reference/roles.txt` says it."""
+    lines = (ROOT / "docs" / "reference" / "roles.txt").read_text(encoding="utf-8").splitlines()
+    heads, *rows = [line.split() for line in lines if line and not line.startswith("#")]
+    return _table(heads, ((f"`{method} {path}`", *cells) for method, path, *cells in rows))
+
+
 def error_classes_table() -> str:
     """Every class of failed attempts, with its sentence and hint."""
     return _table(
@@ -270,6 +277,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "operations-events": operations_events,
     "problems": problems_table,
     "publishing-limits": publishing_limits,
+    "roles": roles_table,
     "routes": routes_table,
     "settings": settings_table,
     "state-diagram": states_diagram,

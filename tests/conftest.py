@@ -34,6 +34,7 @@ TEST_SETTINGS = {"fsync": "off", "full_page_writes": "off", "max_connections": "
 LOCK_TIMEOUT = "20s"  # A test that left a transaction open makes the next one say so.
 
 _SERVICES = "services"
+_SAID = "said"
 # Referred to until the process ends: the server outlives the worker that started it, on purpose, and
 # collecting its process object earlier would be reported as a leak.
 _STARTED: list[EmbeddedPostgres] = []
@@ -44,6 +45,12 @@ class MakeDatabase(Protocol):
     """Makes a database of the test's own and returns its SQLAlchemy URL; it is dropped after the test."""
 
     def __call__(self, *, migrated: bool = True) -> str: ...
+
+
+class Report(Protocol):
+    """Says something below the results of the whole run."""
+
+    def __call__(self, text: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +117,31 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     folder = config.stash.get(_SHARED_FOLDER, None)
     if folder is not None and folder.exists():
         _end_if_unused(folder)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show what tests have to say about how much they looked at (see `report`)."""
+    said = [
+        value
+        for result in terminalreporter.stats.get("passed", ())
+        for name, value in getattr(result, "user_properties", ())
+        if name == _SAID
+    ]
+    if said:
+        terminalreporter.section("looked at")
+        for value in said:
+            terminalreporter.write_line(value)
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Report:
+    """Says something below the results of the whole run, such as how many cases a test has gone through."""
+    variant = request.node.name.partition("[")[2].rstrip("]")
+
+    def say(text: str) -> None:
+        request.node.user_properties.append((_SAID, f"{variant}: {text}" if variant else text))
+
+    return say
 
 
 @pytest.fixture(scope="session")

@@ -33,14 +33,17 @@ _IDEMPOTENCY_KEY = {
     "required": False,
     "description": "A fresh random text for each operation. The same request with the same key gets the first "
     "answer again, with `Idempotent-Replayed: true`.",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
     "example": "0b9f8a52-6f0e-4c55-a3a1-5d7f8f2f6c11",
 }
 _API = "/v1/"
+_ERRORS = 400
 # Which problems an operation can be answered with, besides those of its own.
 _ALWAYS = (401, 403, 429, 500, 503)
 _WITH_BODY = (400, 413, 415)
-_WITH_PATH = (404,)
+# Who names an object that is not there, or is another's, is told that it is not there.
+_NAMING = (404,)
+_OBJECTS = frozenset({"application", "delivery", "endpoint", "event"})
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
@@ -83,7 +86,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
                 operation.pop("parameters", None)
                 _hoist_definitions(operation, schemas)
             guard = guard or guard_of(route.dependant)
-            _complete(operation, path=path, method=method, guard=guard)
+            _complete(operation, path=path, method=method, guard=guard, schemas=schemas)
     for schema in schemas.values():
         for example in schema.get("examples", ()):
             _restore_nulls(example, schema, schemas)
@@ -118,7 +121,9 @@ def _hoist_definitions(operation: dict[str, Any], schemas: dict[str, Any]) -> No
         media["schema"] = {"$ref": f"#/components/schemas/{body['title']}"}
 
 
-def _complete(operation: dict[str, Any], *, path: str, method: str, guard: object) -> None:
+def _complete(
+    operation: dict[str, Any], *, path: str, method: str, guard: object, schemas: dict[str, Any]
+) -> None:
     responses = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422", "")):
         del responses["422"]
@@ -130,14 +135,31 @@ def _complete(operation: dict[str, Any], *, path: str, method: str, guard: objec
     statuses = {*_ALWAYS, 422}
     if "requestBody" in operation:
         statuses.update(_WITH_BODY)
-    if "{" in path:
-        statuses.update(_WITH_PATH)
+    if "{" in path or _names_objects(operation, schemas):
+        statuses.update(_NAMING)
     if method in {"post", "patch"}:
         statuses.add(409)
     if method == "post":
         operation.setdefault("parameters", []).append(_IDEMPOTENCY_KEY)
+    _describe_problems(responses, statuses)
+
+
+def _describe_problems(responses: dict[str, Any], statuses: set[int]) -> None:
+    # What a route declares of an error is when it comes; that it is a problem goes without saying.
+    for text, declared in responses.items():
+        if int(text) >= _ERRORS and "content" not in declared:
+            declared["$ref"] = f"#/components/responses/{_slug_of(int(text))}"
     for status in sorted(statuses):
         responses.setdefault(str(status), {"$ref": f"#/components/responses/{_slug_of(status)}"})
+
+
+def _names_objects(operation: dict[str, Any], schemas: dict[str, Any]) -> bool:
+    """Tell whether a query parameter or a field of the body names an object by its id."""
+    names = {parameter["name"] for parameter in operation.get("parameters", ())}
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        for choice in (media["schema"], *media["schema"].get("anyOf", ())):
+            names |= set(schemas.get(choice.get("$ref", "").rpartition("/")[2], {}).get("properties", ()))
+    return not _OBJECTS.isdisjoint(names)
 
 
 def _slug_of(status: int) -> str:

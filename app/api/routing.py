@@ -25,6 +25,7 @@ from app.core import db
 from app.core.context import Caller
 from app.core.errors import DatabaseUnavailable, FieldError, Invalid, Malformed, NotFound
 from app.core.pointers import pointer_to
+from app.models import confine
 
 # Deeper ones are no requests of ours, and would exhaust the stack of whatever walks them.
 MAX_DEPTH = 128
@@ -128,6 +129,9 @@ async def _try(request: Request, handler: Handler, *, keyed: idempotency.KeyedRe
     runtime = runtime_of(request)
     async with runtime.sessions() as session:
         request.state.session = session
+        caller: Caller | None = getattr(request.state, "caller", None)
+        if caller is not None:
+            confine(session, caller.workspace_id)
         if keyed is not None:
             kept = await idempotency.claim(session, keyed, keyring=runtime.keyring)
             if kept is not None:

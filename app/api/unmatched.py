@@ -23,7 +23,7 @@ def install(app: FastAPI) -> None:
 async def _handle(request: Request, error: Exception) -> Response:
     found: Exception = error
     if isinstance(error, HTTPException) and error.status_code == _METHOD_NOT_ALLOWED:
-        # Starlette names the methods of the first route only.
+        # Starlette names the methods of the first route only, and a path has one for each method.
         allowed = ", ".join(sorted(_methods_at(request)))
         found = HTTPException(_METHOD_NOT_ALLOWED, headers={"Allow": allowed})
     if request.url.path.startswith(_API):
@@ -35,11 +35,13 @@ async def _handle(request: Request, error: Exception) -> Response:
 
 
 def _methods_at(request: Request) -> set[str]:
-    routes = [route for route in request.app.routes if isinstance(route, APIRoute)]
-    scope = request.scope
+    found = [
+        route
+        for route in request.app.routes
+        if isinstance(route, APIRoute) and route.matches(request.scope)[0] is not Match.NONE
+    ]
+    # `/v1/events/batch` is not an event: where a path is a route's own, those with a parameter in its place do not count.
+    fewest = min(len(route.param_convertors) for route in found)
     return {
-        method
-        for route in routes
-        if route.matches(scope)[0] is not Match.NONE
-        for method in route.methods or ()
+        method for route in found if len(route.param_convertors) == fewest for method in route.methods or ()
     }

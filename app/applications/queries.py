@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 _DELETE_ENDPOINTS = text("""
 WITH mine AS (
   SELECT endpoint_id FROM endpoint_runtime
-   WHERE application_id = :application_id ORDER BY endpoint_id FOR UPDATE
+   WHERE workspace_id = :workspace AND application_id = :application ORDER BY endpoint_id FOR UPDATE
 ), closed AS (
   UPDATE endpoint_runtime r SET open = false, settings_version = r.settings_version + 1
-    FROM mine WHERE r.endpoint_id = mine.endpoint_id RETURNING r.endpoint_id, r.settings_version
+    FROM mine WHERE r.workspace_id = :workspace AND r.endpoint_id = mine.endpoint_id RETURNING r.endpoint_id, r.settings_version
 )
 UPDATE endpoints e
    SET deleted_at = now(), updated_at = now(), enabled = false, settings_version = closed.settings_version
-  FROM closed WHERE e.id = closed.endpoint_id AND e.deleted_at IS NULL
+  FROM closed WHERE e.workspace_id = :workspace AND e.id = closed.endpoint_id AND e.deleted_at IS NULL
 """)
 
 
@@ -84,9 +84,11 @@ async def bump_workspace_routing(session: AsyncSession, workspace_id: UUID) -> N
     )
 
 
-async def delete_endpoints(session: AsyncSession, application_id: UUID) -> None:
+async def delete_endpoints(session: AsyncSession, application: Application) -> None:
     """Close and delete all endpoints of an application."""
-    await session.execute(_DELETE_ENDPOINTS, {"application_id": application_id})
+    await session.execute(
+        _DELETE_ENDPOINTS, {"workspace": application.workspace_id, "application": application.id}
+    )
 
 
 async def revoke_bound_keys(session: AsyncSession, application_id: UUID) -> None:

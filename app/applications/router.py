@@ -49,7 +49,9 @@ async def update_application(
     return ApplicationAnswer.of(row)
 
 
-@router.delete("/{application}", status_code=204)
+@router.delete(
+    "/{application}", status_code=204, responses={409: {"description": "It is `default` or `operations`."}}
+)
 async def delete_application(application: Reference, caller: Admin, session: Session) -> None:
     """Delete an application: its endpoints close, what waits is cancelled, and its uid is free again."""
     await service.delete_application(session, caller, application)

@@ -144,8 +144,10 @@ async def delete_application(session: AsyncSession, caller: Caller, reference: s
     application.updated_at = func.now()
     application.routing_version += 1
     await session.flush()
-    cancelled = await cancel_pending(session, application_id=application.id)
-    await queries.delete_endpoints(session, application.id)
+    cancelled = await cancel_pending(
+        session, workspace_id=application.workspace_id, application_id=application.id
+    )
+    await queries.delete_endpoints(session, application)
     await queries.revoke_bound_keys(session, application.id)
     await audit.record(
         session,

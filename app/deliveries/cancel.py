@@ -19,25 +19,26 @@ MOST_AT_ONCE = 50_000
 # number in flight would never fall; the record then sees the wish and ends the delivery as cancelled.
 _CANCEL = """
 WITH locked AS (
-  SELECT id, endpoint_id, state FROM delivery_queue WHERE id IN (
-    SELECT id FROM delivery_queue WHERE {column} = :id ORDER BY state <> 1, id LIMIT :most
+  SELECT id, endpoint_id, state FROM delivery_queue WHERE workspace_id = :workspace AND id IN (
+    SELECT id FROM delivery_queue WHERE workspace_id = :workspace AND {column} = :id ORDER BY state <> 1, id LIMIT :most
   ) ORDER BY id FOR UPDATE
 ), flagged AS (
   UPDATE delivery_queue q SET cancel_requested = true
-    FROM locked WHERE q.id = locked.id AND locked.state = 1 RETURNING q.id
+    FROM locked WHERE q.workspace_id = :workspace AND q.id = locked.id AND locked.state = 1 RETURNING q.id
 ), gone AS (
   DELETE FROM delivery_queue q USING locked
-   WHERE q.id = locked.id AND locked.state <> 1 RETURNING q.id
+   WHERE q.workspace_id = :workspace AND q.id = locked.id AND locked.state <> 1 RETURNING q.id
 ), lane AS (
   -- The wait of a FIFO lane is that of its head: if what is first in line now has none, it may go. So it may, when
   -- the dead head that held up the line was asked for again, and is given up now.
   SELECT e.endpoint_id FROM endpoint_runtime e JOIN endpoint_runtime seen USING (endpoint_id)
-   WHERE e.endpoint_id IN (SELECT endpoint_id FROM locked WHERE state <> 1) AND (
+   WHERE e.workspace_id = :workspace AND seen.workspace_id = :workspace
+     AND e.endpoint_id IN (SELECT endpoint_id FROM locked WHERE state <> 1) AND (
      -- A wait that began while this statement waited for a lock is none of its business.
      (e.held_reason = 'fifo_backoff' AND e.held_until IS NOT DISTINCT FROM seen.held_until AND NOT EXISTS (
        SELECT 1 FROM (
          SELECT q.due_at FROM delivery_queue q
-          WHERE q.state = 0 AND q.workspace_id = e.workspace_id AND q.application_id = e.application_id
+          WHERE q.state = 0 AND q.workspace_id = :workspace AND q.application_id = e.application_id
             AND q.endpoint_id = e.endpoint_id AND q.id NOT IN (SELECT id FROM locked WHERE state <> 1)
           ORDER BY q.rank, q.seq LIMIT 1
        ) AS head WHERE head.due_at > now()))
@@ -50,15 +51,15 @@ WITH locked AS (
     held_reason = CASE WHEN e.held_reason = 'fifo_backoff' THEN NULL ELSE e.held_reason END,
     fifo_blocked_by = CASE WHEN e.fifo_blocked_by IN (SELECT id FROM locked WHERE state <> 1)
                            THEN NULL ELSE e.fifo_blocked_by END
-    FROM lane WHERE e.endpoint_id = lane.endpoint_id
+    FROM lane WHERE e.workspace_id = :workspace AND e.endpoint_id = lane.endpoint_id
 ), settled AS (
   UPDATE deliveries d SET state = 'cancelled', completed_at = now()
-    FROM gone WHERE d.id = gone.id RETURNING d.id
+    FROM gone WHERE d.workspace_id = :workspace AND d.id = gone.id RETURNING d.id
 )
 SELECT (SELECT count(*) FROM settled) + (SELECT count(*) FROM flagged)
 """
 # What a worker has not yet expanded into deliveries is cancelled by never being made.
-_DROP_FANOUTS = "DELETE FROM fanouts WHERE {column} = :id"
+_DROP_FANOUTS = "DELETE FROM fanouts WHERE workspace_id = :workspace AND {column} = :id"
 _COLUMNS = {
     "application_id": "application_id",
     "endpoint_id": "endpoint_id",
@@ -71,12 +72,13 @@ _FANOUT_COLUMNS = frozenset({"application_id", "event_id"})
 async def cancel_pending(
     session: AsyncSession,
     *,
+    workspace_id: UUID,
     application_id: UUID | None = None,
     endpoint_id: UUID | None = None,
     event_id: UUID | None = None,
     delivery_id: UUID | None = None,
 ) -> int:
-    """Cancel all that waits of exactly one of these; return how many deliveries end as cancelled.
+    """Cancel all that waits of exactly one of these in a workspace; return how many deliveries end as cancelled.
 
     Those that are being sent are counted too: they end when their result comes. At most `MOST_AT_ONCE` are cancelled
     here, those being sent first; an endpoint or application with more is deleted or closed by the caller, so that
@@ -89,11 +91,10 @@ async def cancel_pending(
         "delivery_id": delivery_id,
     }
     ((name, value),) = ((name, value) for name, value in given.items() if value is not None)
+    which = {"workspace": workspace_id, "id": value}
     cancelled: int = (
-        await session.execute(
-            text(_CANCEL.format(column=_COLUMNS[name])), {"id": value, "most": MOST_AT_ONCE}
-        )
+        await session.execute(text(_CANCEL.format(column=_COLUMNS[name])), which | {"most": MOST_AT_ONCE})
     ).scalar_one()
     if name in _FANOUT_COLUMNS:
-        await session.execute(text(_DROP_FANOUTS.format(column=name)), {"id": value})
+        await session.execute(text(_DROP_FANOUTS.format(column=name)), which)
     return cancelled

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 _LOCK = text("""
-SELECT endpoint_id, circuit_state, consecutive_failures, window_minute, window_ok, window_failed, circuit_openings,
+SELECT endpoint_id, workspace_id, circuit_state, consecutive_failures, window_minute, window_ok, window_failed, circuit_openings,
   probes_ok, clock_timestamp() AS now
 FROM endpoint_runtime WHERE endpoint_id = ANY(CAST(:ids AS uuid[])) ORDER BY endpoint_id FOR UPDATE
 """)
@@ -37,18 +37,19 @@ _OPEN = text("""
 UPDATE endpoint_runtime SET circuit_state = 'open', circuit_reason = :reason,
   circuit_opened_at = coalesce(circuit_opened_at, now()), circuit_openings = :openings, next_probe_at = :next_probe_at,
   half_open_at = NULL, probes_ok = 0, ramp = NULL
-WHERE endpoint_id = :id
+WHERE workspace_id = :workspace AND endpoint_id = :id
 """)
 # Nothing that somebody else asked for is touched: a pause, a `Retry-After`, a FIFO line that is blocked.
 _CLOSE = text(f"""
 UPDATE endpoint_runtime SET circuit_state = 'closed', circuit_reason = NULL, circuit_opened_at = NULL,
   circuit_openings = 0, next_probe_at = NULL, half_open_at = NULL, probes_ok = 0, ramp = {FIRST_RAMP},
   consecutive_failures = 0, window_ok = '{{0,0,0,0,0}}', window_failed = '{{0,0,0,0,0}}'
-WHERE endpoint_id = :id
+WHERE workspace_id = :workspace AND endpoint_id = :id
 """)  # noqa: S608 - Bellwire's own constants
 _NOTE = text("""
 INSERT INTO circuit_transitions (workspace_id, endpoint_id, from_state, to_state, reason, actor)
-SELECT workspace_id, endpoint_id, :source, :target, :reason, :actor FROM endpoint_runtime WHERE endpoint_id = :id
+SELECT workspace_id, endpoint_id, :source, :target, :reason, :actor FROM endpoint_runtime
+WHERE workspace_id = :workspace AND endpoint_id = :id
 """)
 
 
@@ -76,7 +77,7 @@ async def settle_circuits(
         )
         transition = decide(circuit, now=row.now, jitter=jitter())
         if transition is not None:
-            await write_transition(connection, row.endpoint_id, transition)
+            await write_transition(connection, row.endpoint_id, transition, workspace_id=row.workspace_id)
             made.append((row.endpoint_id, transition))
     return made
 
@@ -86,6 +87,7 @@ async def write_transition(
     endpoint_id: UUID,
     transition: Transition,
     *,
+    workspace_id: UUID,
     actor: str | None = None,
 ) -> None:
     """Write a change of a circuit whose runtime row is locked, note it, and tell the workspace's operators.
@@ -93,13 +95,14 @@ async def write_transition(
     They are told when deliveries stop and when they go on, not of each probe that fails in between.
     """
     source, target = transition.source, transition.target
+    which = {"workspace": workspace_id, "id": endpoint_id}
     if target is CircuitState.CLOSED:
-        await connection.execute(_CLOSE, {"id": endpoint_id})
+        await connection.execute(_CLOSE, which)
     else:
         await connection.execute(
             _OPEN,
-            {
-                "id": endpoint_id,
+            which
+            | {
                 "reason": transition.reason,
                 "openings": transition.openings,
                 "next_probe_at": transition.next_probe_at,
@@ -107,8 +110,8 @@ async def write_transition(
         )
     await connection.execute(
         _NOTE,
-        {
-            "id": endpoint_id,
+        which
+        | {
             "source": source,
             "target": target,
             "reason": transition.reason,

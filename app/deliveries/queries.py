@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 _HEADS = text("""
 SELECT e.id, h.id FROM unnest(CAST(:endpoints AS uuid[])) AS e(id)
  CROSS JOIN LATERAL (
-   SELECT q.id FROM delivery_queue q WHERE q.endpoint_id = e.id AND q.trigger <> 3
+   SELECT q.id FROM delivery_queue q
+    WHERE q.workspace_id = :workspace AND q.endpoint_id = e.id AND q.trigger <> 3
     ORDER BY q.state <> 1, q.rank, q.seq LIMIT 1
  ) AS h
 """)
@@ -86,7 +87,7 @@ def in_state(state: StateName) -> ColumnElement[bool]:
 
 
 async def views_of(session: AsyncSession, deliveries: Sequence[Delivery]) -> list[DeliveryView]:
-    """Return deliveries with what belongs to them, in their order: five queries at most."""
+    """Return deliveries of one workspace with what belongs to them, in their order: five queries at most."""
     if not deliveries:
         return []
     endpoint_ids = {delivery.endpoint_id for delivery in deliveries}
@@ -106,7 +107,9 @@ async def views_of(session: AsyncSession, deliveries: Sequence[Delivery]) -> lis
         )
     }
     heads = await _heads(
-        session, {row.endpoint_id for row in queued.values() if endpoints[row.endpoint_id][1].fifo}
+        session,
+        {row.endpoint_id for row in queued.values() if endpoints[row.endpoint_id][1].fifo},
+        workspace_id=deliveries[0].workspace_id,
     )
     uids = await uids_of(session, {delivery.application_id for delivery in deliveries})
     views = []
@@ -125,10 +128,10 @@ async def views_of(session: AsyncSession, deliveries: Sequence[Delivery]) -> lis
     return views
 
 
-async def _heads(session: AsyncSession, endpoint_ids: set[UUID]) -> dict[UUID, UUID]:
+async def _heads(session: AsyncSession, endpoint_ids: set[UUID], *, workspace_id: UUID) -> dict[UUID, UUID]:
     if not endpoint_ids:
         return {}
-    rows = await session.execute(_HEADS, {"endpoints": sorted(endpoint_ids)})
+    rows = await session.execute(_HEADS, {"workspace": workspace_id, "endpoints": sorted(endpoint_ids)})
     return {row[0]: row[1] for row in rows}
 
 

@@ -43,18 +43,19 @@ UPDATE delivery_queue q
   FROM (
     SELECT r.fifo AND EXISTS (
       SELECT 1 FROM delivery_queue b
-       WHERE b.endpoint_id = r.endpoint_id AND b.id <> :id AND b.trigger <> 3 AND (b.state = 1 OR b.rank < 0
-         OR b.seq < (SELECT seq FROM delivery_queue WHERE id = :id))
+       WHERE b.workspace_id = :workspace AND b.endpoint_id = r.endpoint_id AND b.id <> :id AND b.trigger <> 3
+         AND (b.state = 1 OR b.rank < 0
+           OR b.seq < (SELECT seq FROM delivery_queue WHERE workspace_id = :workspace AND id = :id))
     ) AS another
-      FROM endpoint_runtime r WHERE r.endpoint_id = :endpoint
+      FROM endpoint_runtime r WHERE r.workspace_id = :workspace AND r.endpoint_id = :endpoint
   ) AS behind
- WHERE q.id = :id
+ WHERE q.workspace_id = :workspace AND q.id = :id
 """)
 # The dead head that a FIFO line waits for goes back to its place: before all others.
 _PLACE_IN_LINE = text(f"""
 SELECT coalesce(
   (SELECT q.seq - 1 FROM delivery_queue q JOIN endpoint_runtime r ON r.endpoint_id = q.endpoint_id
-    WHERE q.state = 0 AND q.workspace_id = :workspace AND q.application_id = :application
+    WHERE q.state = 0 AND q.workspace_id = :workspace AND r.workspace_id = :workspace AND q.application_id = :application
       AND q.endpoint_id = :endpoint AND q.rank = {ranks.FIFO} AND r.fifo_blocked_by = :id
     ORDER BY q.seq LIMIT 1),
   nextval('delivery_queue_seq'))
@@ -124,6 +125,7 @@ async def retry_delivery(
             _DUE_NOW,
             {
                 "id": delivery.id,
+                "workspace": delivery.workspace_id,
                 "endpoint": delivery.endpoint_id,
                 "trigger": trigger,
                 "deadline": deadline,
@@ -150,7 +152,7 @@ async def cancel_delivery(session: AsyncSession, caller: Caller, reference: str)
         raise Conflict(f"The delivery is {delivery.state} already, so there is nothing left to cancel.")
     sending = queued.state == LEASED
     require_move(State.SENDING if sending else State.PENDING, State.CANCELLED, cause=Cause.CANCEL)
-    await cancel_pending(session, delivery_id=delivery.id)
+    await cancel_pending(session, workspace_id=delivery.workspace_id, delivery_id=delivery.id)
     await session.refresh(delivery)
     await _record(
         session, caller, delivery, action="delivery.cancelled", before="sending" if sending else "pending"

@@ -37,7 +37,7 @@ UPDATE endpoint_runtime r
        rate_per_second = e.rate_per_second,
        rate_burst = e.rate_burst
   FROM endpoints e
- WHERE e.id = :endpoint AND r.endpoint_id = e.id
+ WHERE e.workspace_id = :workspace AND e.id = :endpoint AND r.workspace_id = :workspace AND r.endpoint_id = e.id
 """)
 
 # What a person asked to be sent at once, before it was asked that nothing be sent. Tests (trigger 3) go all the same.
@@ -48,7 +48,8 @@ UPDATE delivery_queue q SET rank = CASE WHEN r.fifo THEN {ranks.FIFO} ELSE {rank
      WHERE workspace_id = :workspace AND application_id = :application AND endpoint_id = :endpoint
        AND state = 0 AND rank < 0 AND trigger <> 3 ORDER BY id FOR UPDATE
   ) AS asked
- WHERE q.id = asked.id AND r.endpoint_id = :endpoint
+ WHERE q.workspace_id = :workspace AND q.id = asked.id
+   AND r.workspace_id = :workspace AND r.endpoint_id = :endpoint
 """)  # noqa: S608 - Bellwire's own constants
 
 
@@ -91,7 +92,7 @@ async def make_visible_to_workers(
     endpoint.updated_at = func.now()
     await session.flush()
     await session.refresh(endpoint)
-    await session.execute(_COPY, {"endpoint": endpoint.id})
+    await session.execute(_COPY, {"workspace": endpoint.workspace_id, "endpoint": endpoint.id})
 
 
 async def forget_retries(session: AsyncSession, endpoint: Endpoint) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Who enables an endpoint says that it works again: what failed before must not disable it at once.
 _FORGET_FAILURES = text(
     "UPDATE endpoint_runtime SET consecutive_failures = 0, failing_since = NULL, failure_warnings = 0"
-    " WHERE endpoint_id = :id"
+    " WHERE workspace_id = :workspace AND endpoint_id = :id"
 )
 
 
@@ -130,7 +130,7 @@ async def probe_circuit(session: AsyncSession, caller: Caller, reference: str) -
 async def close_after_enabling(session: AsyncSession, caller: Caller, endpoint: Endpoint) -> None:
     """Close the circuit of an endpoint that is locked and was enabled, and forget its failures."""
     runtime = (await session.scalars(_runtime_of(endpoint.id).with_for_update())).one()
-    await session.execute(_FORGET_FAILURES, {"id": endpoint.id})
+    await session.execute(_FORGET_FAILURES, {"workspace": endpoint.workspace_id, "id": endpoint.id})
     await _close(session, caller, runtime, reason="Closed because the endpoint was enabled.")
 
 
@@ -149,7 +149,13 @@ async def _close(session: AsyncSession, caller: Caller, runtime: EndpointRuntime
 async def _move(
     session: AsyncSession, caller: Caller, runtime: EndpointRuntime, transition: Transition, *, action: str
 ) -> None:
-    await write_transition(session, runtime.endpoint_id, transition, actor=caller.actor_id)
+    await write_transition(
+        session,
+        runtime.endpoint_id,
+        transition,
+        workspace_id=caller.workspace_id,
+        actor=caller.actor_id,
+    )
     await audit.record(
         session,
         caller,

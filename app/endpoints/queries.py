@@ -30,7 +30,8 @@ SELECT e.id, b.waiting
   FROM unnest(CAST(:ids AS uuid[])) AS e(id)
  CROSS JOIN LATERAL (
    SELECT count(*) AS waiting FROM (
-     SELECT 1 FROM delivery_queue q WHERE q.endpoint_id = e.id AND q.trigger <> 3 LIMIT :most
+     SELECT 1 FROM delivery_queue q
+      WHERE q.workspace_id = :workspace AND q.endpoint_id = e.id AND q.trigger <> 3 LIMIT :most
    ) AS counted
  ) AS b
 """)
@@ -114,7 +115,7 @@ async def list_endpoints(
 
 
 async def views_of(session: AsyncSession, endpoints: Sequence[Endpoint]) -> list[EndpointView]:
-    """Return endpoints with what belongs to them, in their order: five queries, however many there are."""
+    """Return endpoints of one workspace with what belongs to them, in their order: five queries, however many there are."""
     if not endpoints:
         return []
     endpoint_ids = [endpoint.id for endpoint in endpoints]
@@ -137,7 +138,7 @@ async def views_of(session: AsyncSession, endpoints: Sequence[Endpoint]) -> list
     )
     secrets = {row.endpoint_id: row for row in await session.scalars(current)} if signed else {}
     uids = await uids_of(session, {endpoint.application_id for endpoint in endpoints})
-    backlogs = await backlogs_of(session, endpoint_ids)
+    backlogs = await backlogs_of(session, endpoint_ids, workspace_id=endpoints[0].workspace_id)
     return [
         EndpointView(
             endpoint=endpoint,
@@ -159,9 +160,13 @@ async def uids_of(session: AsyncSession, application_ids: set[UUID]) -> dict[UUI
     return {row[0]: row[1] for row in rows}
 
 
-async def backlogs_of(session: AsyncSession, endpoint_ids: Sequence[UUID]) -> dict[UUID, int]:
+async def backlogs_of(
+    session: AsyncSession, endpoint_ids: Sequence[UUID], *, workspace_id: UUID
+) -> dict[UUID, int]:
     """Return how many deliveries of each endpoint wait or are being sent; counting stops above `MAX_BACKLOG`."""
-    rows = await session.execute(_BACKLOGS, {"ids": list(endpoint_ids), "most": MAX_BACKLOG + 1})
+    rows = await session.execute(
+        _BACKLOGS, {"workspace": workspace_id, "ids": list(endpoint_ids), "most": MAX_BACKLOG + 1}
+    )
     return {row[0]: row[1] for row in rows}
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, BackgroundTasks, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
-from app.api.dependencies import Admin, Operator, RuntimeDep, Session, Viewer
+from app.api.dependencies import Admin, Operator, RawFields, RuntimeDep, Session, Viewer
 from app.api.pages import Page, PageParams, page_of
 from app.api.routing import TransactionalRoute
 from app.applications.service import require_application
@@ -160,6 +160,7 @@ async def send_test(
     runtime: RuntimeDep,
     request: Request,
     background: BackgroundTasks,
+    raw: RawFields,
     body: TestSend | None = None,
 ) -> DeliveryAnswer:
     """Send one test event, also to an endpoint that is disabled or paused; it counts in no statistics."""
@@ -170,7 +171,7 @@ async def send_test(
         endpoint,
         clock=runtime.clock,
         event_type=asked.type,
-        data=asked.data if "data" in asked.model_fields_set else trial.GREETING,
+        data=raw["data"] if "data" in asked.model_fields_set else trial.GREETING,
     )
     wake_after(request, background)
     return await show_delivery(session, caller, delivery, runtime=runtime)

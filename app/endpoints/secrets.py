@@ -47,7 +47,8 @@ _PREFIXES: dict[Signature, str] = {"hmac-sha256": "whsec_", "ed25519": "whsk_"}
 # Keeps rotations from being written over by a second one of the same moment: the endpoint's row is locked.
 _RETIRE = text(
     "UPDATE endpoint_secrets SET expires_at = now() + make_interval(secs => :grace)"
-    " WHERE endpoint_id = :endpoint AND expires_at IS NULL"
+    " WHERE endpoint_id = (SELECT id FROM endpoints WHERE workspace_id = :workspace AND id = :endpoint)"
+    " AND expires_at IS NULL"
 )
 
 
@@ -175,7 +176,10 @@ async def replace_secret(
             f"{MAX_SIGNING} secrets of this endpoint sign already. Wait until a grace ends, or end all of them: "
             f"POST /v1/endpoints/{ids.to_text(ids.ENDPOINT, endpoint.id)}/secret/revoke-previous."
         )
-    await session.execute(_RETIRE, {"grace": grace_seconds, "endpoint": endpoint.id})
+    await session.execute(
+        _RETIRE,
+        {"grace": grace_seconds, "workspace": endpoint.workspace_id, "endpoint": endpoint.id},
+    )
     session.add(new_secret_row(secret, endpoint_id=endpoint.id, clock=clock, keyring=keyring))
     await session.flush()
 

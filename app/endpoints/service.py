@@ -58,13 +58,14 @@ _ROUTING = frozenset({"event_types", "filter", "enabled", "ordering", "max_age_s
 # An endpoint that becomes FIFO: all that waits gets into one line, in the order in which it was accepted.
 _INTO_LINE = text(
     f"UPDATE delivery_queue q SET state = 0, rank = {ranks.FIFO} FROM ("  # noqa: S608 - Bellwire's own constants
-    "  SELECT id FROM delivery_queue WHERE endpoint_id = :endpoint AND state <> 1 AND rank >= 0"
+    "  SELECT id FROM delivery_queue"
+    "   WHERE workspace_id = :workspace AND endpoint_id = :endpoint AND state <> 1 AND rank >= 0"
     "  ORDER BY id FOR UPDATE"
-    ") AS waiting WHERE q.id = waiting.id"
+    ") AS waiting WHERE q.workspace_id = :workspace AND q.id = waiting.id"
 )
 _END_FIFO_HOLD = text(
     "UPDATE endpoint_runtime SET held_until = NULL, held_reason = NULL"
-    " WHERE endpoint_id = :endpoint AND held_reason = 'fifo_backoff'"
+    " WHERE workspace_id = :workspace AND endpoint_id = :endpoint AND held_reason = 'fifo_backoff'"
 )
 
 
@@ -218,7 +219,7 @@ async def delete_endpoint(session: AsyncSession, caller: Caller, reference: str)
 
     """
     endpoint = await lock_endpoint(session, caller, reference)
-    cancelled = await cancel_pending(session, endpoint_id=endpoint.id)
+    cancelled = await cancel_pending(session, workspace_id=endpoint.workspace_id, endpoint_id=endpoint.id)
     endpoint.deleted_at = func.now()
     endpoint.enabled = False
     await make_visible_to_workers(session, endpoint, routing=True)
@@ -275,10 +276,11 @@ async def _change_subscription(
 async def _settle_order(session: AsyncSession, endpoint: Endpoint, *, was_fifo: bool) -> None:
     """Bring what waits into the order that the endpoint now has: queue rows first, then the runtime row."""
     fifo = endpoint.ordering == "fifo"
+    which = {"workspace": endpoint.workspace_id, "endpoint": endpoint.id}
     if fifo and not was_fifo:
-        await session.execute(_INTO_LINE, {"endpoint": endpoint.id})
+        await session.execute(_INTO_LINE, which)
     elif was_fifo and not fifo:
-        await session.execute(_END_FIFO_HOLD, {"endpoint": endpoint.id})
+        await session.execute(_END_FIFO_HOLD, which)
 
 
 def _set_rate(endpoint: Endpoint, limit: Mapping[str, Any] | None) -> None:

@@ -22,11 +22,12 @@ SELECT count(*) FILTER (WHERE outcome = 'succeeded'),
        count(*) FILTER (WHERE outcome = 'unknown'),
        percentile_cont(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY duration_ms::float8)
   FROM attempts
- WHERE endpoint_id = :endpoint AND id >= :lowest AND started_at >= :since AND started_at < :until AND NOT test
+ WHERE workspace_id = :workspace AND endpoint_id = :endpoint AND id >= :lowest AND started_at >= :since AND started_at < :until AND NOT test
 """)
 _OLDEST_DUE = text("""
 SELECT extract(epoch FROM now() - min(due_at))::float8
-  FROM delivery_queue WHERE endpoint_id = :endpoint AND trigger <> 3 AND state <> 1 AND due_at <= now()
+  FROM delivery_queue
+ WHERE workspace_id = :workspace AND endpoint_id = :endpoint AND trigger <> 3 AND state <> 1 AND due_at <= now()
 """)
 
 
@@ -57,20 +58,21 @@ async def stats_of(session: AsyncSession, caller: Caller, reference: str, *, win
 
     """
     endpoint = await require_endpoint(session, caller, reference)
+    which = {"workspace": endpoint.workspace_id, "endpoint": endpoint.id}
     async with time_limit(session):
         succeeded, failed, unknown, percentiles = (
             await session.execute(
                 _ATTEMPTS,
-                {
-                    "endpoint": endpoint.id,
+                which
+                | {
                     "lowest": window.lowest_id,
                     "since": window.since,
                     "until": window.until,
                 },
             )
         ).one()
-        oldest = (await session.execute(_OLDEST_DUE, {"endpoint": endpoint.id})).scalar_one()
-        backlog = (await backlogs_of(session, [endpoint.id]))[endpoint.id]
+        oldest = (await session.execute(_OLDEST_DUE, which)).scalar_one()
+        backlog = (await backlogs_of(session, [endpoint.id], workspace_id=endpoint.workspace_id))[endpoint.id]
     return EndpointStats(
         succeeded=succeeded,
         failed=failed,

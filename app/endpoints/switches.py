@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _UNBLOCK = text(
     "UPDATE endpoint_runtime SET fifo_blocked_by = NULL"
-    " WHERE endpoint_id = :endpoint AND fifo_blocked_by IS NOT NULL RETURNING 1"
+    " WHERE workspace_id = :workspace AND endpoint_id = :endpoint AND fifo_blocked_by IS NOT NULL RETURNING 1"
 )
 
 
@@ -64,9 +64,8 @@ async def set_paused(session: AsyncSession, caller: Caller, reference: str, *, p
 
     """
     endpoint = await lock_endpoint(session, caller, reference)
-    unblocked = (
-        not paused and (await session.execute(_UNBLOCK, {"endpoint": endpoint.id})).first() is not None
-    )
+    which = {"workspace": endpoint.workspace_id, "endpoint": endpoint.id}
+    unblocked = not paused and (await session.execute(_UNBLOCK, which)).first() is not None
     if endpoint.paused is paused and not unblocked:
         return endpoint
     endpoint.paused = paused

@@ -1,10 +1,13 @@
-"""Event types as JSON, with their examples as the very bytes that were given."""
+"""Event types as JSON, with their examples as the very bytes that were given.
+
+Postgres gives a schema's large numbers back as integers of any length, which orjson refuses to write.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
+import msgspec
 
 from app.event_types.schemas import EventTypeAnswer
 
@@ -14,17 +17,17 @@ if TYPE_CHECKING:
     from app.core.pagination import Page
     from app.models import EventType
 
-_NULL = orjson.Fragment(b"null")
+_NULL = msgspec.Raw(b"null")
 
 
 def event_type_json(row: EventType) -> bytes:
     """Return one event type as JSON."""
-    return orjson.dumps(_members(row))
+    return msgspec.json.encode(_members(row))
 
 
 def page_json(page: Page[EventType]) -> bytes:
     """Return a page of event types as JSON."""
-    return orjson.dumps(
+    return msgspec.json.encode(
         {
             "data": [_members(row) for row in page.rows],
             "next_cursor": page.next_cursor,
@@ -35,7 +38,7 @@ def page_json(page: Page[EventType]) -> bytes:
 
 def catalogue_json(rows: Iterable[EventType], *, base_url: str) -> bytes:
     """Return the catalogue as an OpenAPI 3.1 document whose `webhooks` are what receivers get."""
-    return orjson.dumps(
+    return msgspec.json.encode(
         {
             "openapi": "3.1.0",
             "info": {
@@ -112,5 +115,5 @@ def _webhook(row: EventType) -> dict[str, Any]:
     }
 
 
-def _fragment(example: bytes | None) -> orjson.Fragment:
-    return orjson.Fragment(example) if example is not None else _NULL
+def _fragment(example: bytes | None) -> msgspec.Raw:
+    return msgspec.Raw(example) if example is not None else _NULL

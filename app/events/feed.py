@@ -97,7 +97,7 @@ WITH seen AS MATERIALIZED (
   SELECT e.xid, e.id, coalesce(octet_length(e.data), 0) AS bytes,
     NOT e.test AND (CAST(:types AS text[]) IS NULL OR e.type LIKE ANY (CAST(:types AS text[]))) AS wanted
   FROM events e
-  WHERE e.application_id = :application
+  WHERE e.application_id = :application AND e.workspace_id = :workspace
     AND (e.xid, e.id) > (CAST(CAST(:xid AS text) AS xid8), CAST(:event_id AS uuid))
     AND e.xid < CAST(CAST(:horizon AS text) AS xid8)
   ORDER BY e.xid, e.id LIMIT :most
@@ -119,7 +119,7 @@ SELECT CAST(reached.xid AS text), reached.id, reached.rows_seen,
   e.data_erased_at, e.created_at
 FROM reached LEFT JOIN (page CROSS JOIN LATERAL (
   -- OFFSET 0 keeps this a look-up by id in one partition: a join could read them all.
-  SELECT * FROM events WHERE events.id = page.id OFFSET 0) e) ON true
+  SELECT * FROM events WHERE events.id = page.id AND workspace_id = :workspace OFFSET 0) e) ON true
 ORDER BY page.xid, page.id
 """)
 
@@ -212,6 +212,7 @@ def require_types(given: str | None) -> list[str] | None:
 async def read_page(
     connection: AsyncConnection,
     *,
+    workspace_id: UUID,
     application_id: UUID,
     after: Position,
     horizon: Horizon,
@@ -229,6 +230,7 @@ async def read_page(
             await connection.execute(
                 PAGE,
                 {
+                    "workspace": workspace_id,
                     "application": application_id,
                     "xid": str(after.xid),
                     "event_id": after.event_id,

@@ -128,6 +128,7 @@ async def follow(
     engine: AsyncEngine,
     watch: FeedWatch,
     *,
+    workspace_id: UUID,
     application_id: UUID,
     cursor: str | None,
     types: list[str] | None,
@@ -149,7 +150,13 @@ async def follow(
         epoch = horizon.epoch
         after = start_of(cursor, application_id=application_id, horizon=horizon)
         page = await read_page(
-            connection, application_id=application_id, after=after, horizon=horizon, types=types, limit=limit
+            connection,
+            workspace_id=workspace_id,
+            application_id=application_id,
+            after=after,
+            horizon=horizon,
+            types=types,
+            limit=limit,
         )
     while not page.events and await watch.wait(
         application_id, page.position, seconds=until - time.monotonic()
@@ -161,6 +168,7 @@ async def follow(
                 break
             page = await read_page(
                 connection,
+                workspace_id=workspace_id,
                 application_id=application_id,
                 after=page.position,
                 horizon=horizon,

@@ -19,7 +19,7 @@ from app.api.problems import as_problem
 from app.api.routing import rate_key_of_caller, require_json_type
 from app.core import db
 from app.core.errors import DatabaseUnavailable, Forbidden, Malformed, RequestError
-from app.models import Role
+from app.models import Role, confine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -82,6 +82,7 @@ async def at_most_once(
         return None
     runtime = runtime_of(request)
     async with request.app.state.keys_in_flight.one_at_a_time(keyed), runtime.sessions() as session:
+        confine(session, caller.workspace_id)
         kept = await idempotency.claim(session, keyed, keyring=runtime.keyring)
         if kept is not None:
             return Response(

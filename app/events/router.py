@@ -31,7 +31,7 @@ from app.events.ingest import IngestBuffer
 from app.events.publish_route import PublishRoute, at_most_once, problem_of
 from app.events.published import Published
 from app.events.schemas import BatchIn, BatchOut, EventIn, EventOut, EventWithData, Feed
-from app.models import Event
+from app.models import Event, confine
 
 publishing = APIRouter(prefix="/v1/events", tags=["events"], route_class=PublishRoute)
 reading = APIRouter(prefix="/v1/events", tags=["events"], route_class=TransactionalRoute)
@@ -166,12 +166,14 @@ async def read_feed(
     """
     wanted = require_types(types)
     async with runtime.sessions() as session:
+        confine(session, caller.workspace_id)
         found = await require_application(session, caller, application)
     result = await _unless_gone(
         request,
         follow(
             runtime.engine,
             request.app.state.feed_watch,
+            workspace_id=caller.workspace_id,
             application_id=found.id,
             cursor=cursor,
             types=wanted,
@@ -227,6 +229,7 @@ async def _publish_in(
 async def _published(request: Request, event: CheckedEvent, result: Published, *, caller: Caller) -> Response:
     if result.replayed:
         async with request.app.state.runtime.sessions() as session:
+            confine(session, caller.workspace_id)
             first = await queries.find_event(session, caller, result.id)
         if first is not None:
             shown = EventOut(**_show(first, result.application_uid)).model_dump(mode="json")

@@ -161,7 +161,8 @@ APPLICATION = text(
 SUBSCRIBERS = text(
     "SELECT e.id, e.ordering = 'fifo', e.max_age_seconds, s.event_types, s.filter"
     " FROM endpoints e JOIN subscriptions s ON s.endpoint_id = e.id"
-    " WHERE e.application_id = :application AND e.enabled AND e.deleted_at IS NULL ORDER BY e.id, s.id"
+    " WHERE e.workspace_id = :workspace AND s.workspace_id = :workspace"
+    " AND e.application_id = :application AND e.enabled AND e.deleted_at IS NULL ORDER BY e.id, s.id"
 )
 
 
@@ -183,7 +184,9 @@ async def _load(
         ).one_or_none()
         if found is None:
             return None
-        rows = (await connection.execute(SUBSCRIBERS, {"application": found[0]})).all()
+        rows = (
+            await connection.execute(SUBSCRIBERS, {"workspace": workspace_id, "application": found[0]})
+        ).all()
         rules = (await connection.execute(RULES, {"workspace": workspace_id})).all()
     by_endpoint: dict[UUID, _Subscriber] = {}
     for endpoint_id, fifo, max_age, patterns, filter_text in rows:

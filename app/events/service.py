@@ -50,7 +50,7 @@ async def erase(session: AsyncSession, caller: Caller, text: str) -> None:
     if event.data_erased_at is not None:
         raise NotFound("The data of this event was erased before; nothing is left to erase.")
     await queries.erase_data(session, event.id)
-    cancelled = await cancel_pending(session, event_id=event.id)
+    cancelled = await cancel_pending(session, workspace_id=event.workspace_id, event_id=event.id)
     await audit.record(
         session,
         caller,

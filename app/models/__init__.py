@@ -3,7 +3,7 @@
 from app.core.roles import Role
 from app.models.access import ApiKey, AuditEntry, IdempotencyKey, Workspace
 from app.models.attempt import Attempt
-from app.models.base import Base
+from app.models.base import Base, OfEndpoint, OfWorkspace
 from app.models.catalogue import (
     DEFAULT_APPLICATION_UID,
     OPERATIONS_APPLICATION_UID,
@@ -14,6 +14,7 @@ from app.models.delivery import Delivery, QueuedDelivery
 from app.models.endpoint import Endpoint, EndpointRuntime, EndpointSecret, Subscription
 from app.models.event import Event, EventKey, Fanout
 from app.models.operations import CircuitTransition, Notice
+from app.models.scope import OutsideTheWorkspace, confine
 from app.models.worker import WorkerHeartbeat
 
 __all__ = [
@@ -35,9 +36,13 @@ __all__ = [
     "Fanout",
     "IdempotencyKey",
     "Notice",
+    "OfEndpoint",
+    "OfWorkspace",
+    "OutsideTheWorkspace",
     "QueuedDelivery",
     "Role",
     "Subscription",
     "WorkerHeartbeat",
     "Workspace",
+    "confine",
 ]

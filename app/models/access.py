@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, func
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base
+from app.models.base import Base, OfWorkspace
 
 
 class Workspace(Base):
@@ -22,7 +22,7 @@ class Workspace(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
-class ApiKey(Base):
+class ApiKey(OfWorkspace, Base):
     """A bearer of rights in one workspace; only the key's digest is stored."""
 
     __tablename__ = "api_keys"
@@ -44,7 +44,7 @@ class ApiKey(Base):
     )
 
 
-class IdempotencyKey(Base):
+class IdempotencyKey(OfWorkspace, Base):
     """The answer to a POST that carried an `Idempotency-Key`, kept 24 hours, written in its transaction."""
 
     __tablename__ = "idempotency_keys"
@@ -58,7 +58,7 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 
-class AuditEntry(Base):
+class AuditEntry(OfWorkspace, Base):
     """One change, reveal or repair, by whom, on what, from where. Rows are never changed."""
 
     __tablename__ = "audit_log"

@@ -8,10 +8,10 @@ from uuid import UUID
 from sqlalchemy import REAL, CheckConstraint, Index, Integer, SmallInteger, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base
+from app.models.base import Base, OfWorkspace
 
 
-class Attempt(Base):
+class Attempt(OfWorkspace, Base):
     """One HTTP request made for a delivery: what was sent, what came back, how long each phase took."""
 
     __tablename__ = "attempts"

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import DateTime, LargeBinary, MetaData, Text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.dialects.postgresql import UUID as PgUUID
-from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
@@ -32,3 +32,15 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSONB(),
         dict[str, str]: JSONB(),
     }
+
+
+class OfWorkspace:
+    """Mixed into every table whose rows belong to one workspace: sessions that are confined to it see no others."""
+
+    workspace_id: Mapped[UUID] = mapped_column()
+
+
+class OfEndpoint:
+    """Mixed into tables whose rows belong to an endpoint and, by it, to its workspace."""
+
+    endpoint_id: Mapped[UUID] = mapped_column()

@@ -9,13 +9,13 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base
+from app.models.base import Base, OfWorkspace
 
 DEFAULT_APPLICATION_UID = "default"
 OPERATIONS_APPLICATION_UID = "operations"
 
 
-class Application(Base):
+class Application(OfWorkspace, Base):
     """One consumer of a workspace: the party that receives webhooks.
 
     `routing_version` changes with every change of its endpoints and subscriptions; the accept statement
@@ -47,7 +47,7 @@ class Application(Base):
     )
 
 
-class EventType(Base):
+class EventType(OfWorkspace, Base):
     """A name in the catalogue, with an optional JSON Schema and example."""
 
     __tablename__ = "event_types"

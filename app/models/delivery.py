@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, CheckConstraint, Index, Sequence, SmallInteger, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base
+from app.models.base import Base, OfWorkspace
 
 # The order in which deliveries of one endpoint go out, within a rank.
 queue_sequence = Sequence("delivery_queue_seq", metadata=Base.metadata, cache=1)
@@ -16,7 +16,7 @@ queue_sequence = Sequence("delivery_queue_seq", metadata=Base.metadata, cache=1)
 lease_sequence = Sequence("delivery_lease_seq", metadata=Base.metadata, cache=1)
 
 
-class Delivery(Base):
+class Delivery(OfWorkspace, Base):
     """One event on its way to one endpoint. Its moves are the table in `app/deliveries/state.py`.
 
     `sending` is not stored here: it is the queue row's lease. No index names a column that changes, so an
@@ -50,7 +50,7 @@ class Delivery(Base):
     )
 
 
-class QueuedDelivery(Base):
+class QueuedDelivery(OfWorkspace, Base):
     """Live work: waiting, leased or scheduled. The row goes when the delivery is final.
 
     States: 0 ready, 1 leased, 2 scheduled for `due_at`. The ranks are in `app/deliveries/ranks.py`.

@@ -20,10 +20,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base
+from app.models.base import Base, OfEndpoint, OfWorkspace
 
 
-class Endpoint(Base):
+class Endpoint(OfWorkspace, Base):
     """Where and how to deliver. Settings only: what changes with each delivery is in `endpoint_runtime`."""
 
     __tablename__ = "endpoints"
@@ -66,7 +66,7 @@ class Endpoint(Base):
     )
 
 
-class EndpointSecret(Base):
+class EndpointSecret(OfEndpoint, Base):
     """A signing secret. The current one has no `expires_at`; a retired one signs until its grace ends.
 
     Retired secrets are kept until the attempts that they signed are gone, so that an old attempt can
@@ -91,7 +91,7 @@ class EndpointSecret(Base):
     )
 
 
-class Subscription(Base):
+class Subscription(OfWorkspace, Base):
     """Which events go to an endpoint: event-type patterns and an optional content filter (CEL)."""
 
     __tablename__ = "subscriptions"
@@ -108,7 +108,7 @@ class Subscription(Base):
     __table_args__ = (Index(None, "application_id"),)
 
 
-class EndpointRuntime(Base):
+class EndpointRuntime(OfWorkspace, Base):
     """What claims and records read and write for an endpoint: one narrow, often updated row.
 
     The settings that a claim needs are copied here, in the transaction that changes them, so that a claim

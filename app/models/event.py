@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.types import UserDefinedType
 
-from app.models.base import Base
+from app.models.base import Base, OfWorkspace
 
 
 class Xid8(UserDefinedType[int]):
@@ -29,7 +29,7 @@ class Xid8(UserDefinedType[int]):
 ischema_names["xid8"] = Xid8
 
 
-class Event(Base):
+class Event(OfWorkspace, Base):
     """One published fact. `data` holds the published bytes, untouched.
 
     `xid` is the transaction that wrote the row: the feed reads only below the oldest transaction that is
@@ -79,7 +79,7 @@ class EventKey(Base):
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
-class Fanout(Base):
+class Fanout(OfWorkspace, Base):
     """An event with so many matching endpoints that a worker writes its deliveries, slice by slice."""
 
     __tablename__ = "fanouts"

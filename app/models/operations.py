@@ -10,10 +10,10 @@ from sqlalchemy import BigInteger, Identity, Index, func
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.models.base import Base
+from app.models.base import Base, OfWorkspace
 
 
-class CircuitTransition(Base):
+class CircuitTransition(OfWorkspace, Base):
     """One change of an endpoint's circuit: when, from what to what, and why. `actor` is None for Bellwire's own.
 
     Without a foreign key: its check would lock the endpoint's row after its runtime row, against the order of locks,
@@ -34,7 +34,7 @@ class CircuitTransition(Base):
     __table_args__ = (Index(None, "endpoint_id", "id"),)
 
 
-class Notice(Base):
+class Notice(OfWorkspace, Base):
     """Something to be published to the workspace's application `operations`; the row goes when it has been.
 
     Written in the transaction of what it tells, so that neither can be without the other.

@@ -82,7 +82,7 @@ SELECT count(*) FILTER (WHERE due),
            q.state <> 1 AND r.open AND q.due_at <= now() AND NOT coalesce(r.held_until > now(), false)
              AND r.circuit_state = 'closed' AND r.fifo_blocked_by IS NULL AS due
       FROM delivery_queue q JOIN endpoint_runtime r ON r.endpoint_id = q.endpoint_id
-     WHERE q.workspace_id = :workspace AND q.trigger <> 3
+     WHERE q.workspace_id = :workspace AND r.workspace_id = :workspace AND q.trigger <> 3
        AND (CAST(:application AS uuid) IS NULL OR q.application_id = CAST(:application AS uuid))
   ) AS waiting
 """

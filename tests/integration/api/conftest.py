@@ -11,6 +11,7 @@ import pytest
 
 from app.core.settings import Settings
 from app.main import create_app
+from tests.integration.api.walls.watch import Watch, Watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -50,16 +51,24 @@ def settings(clean_database: str, broker_url: str) -> Settings:
 
 
 @pytest.fixture
-async def make_app(settings: Settings) -> AsyncIterator[MakeApp]:
-    """Starts applications."""
+def watch(settings: Settings) -> Watch:
+    """Finds statements of requests that could reach another workspace's rows; see `walls/watch.py`."""
+    return Watch(settings.sqlalchemy_url.replace("+psycopg", "", 1))
+
+
+@pytest.fixture
+async def make_app(settings: Settings, watch: Watch) -> AsyncIterator[MakeApp]:
+    """Starts applications; what they run is watched."""
     async with AsyncExitStack() as running:
 
         async def make(**changes: Any) -> FastAPI:
             app = create_app(settings.model_copy(update=changes))
             await running.enter_async_context(app.router.lifespan_context(app))
+            watch.attach(app)
             return app
 
         yield make
+    assert watch.faults == [], "\n\n".join(dict.fromkeys(watch.faults))
 
 
 @pytest.fixture
@@ -78,7 +87,7 @@ async def client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
 @asynccontextmanager
 async def open_client(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
     """A client of an application."""
-    transport = httpx2.ASGITransport(app=app, client=("192.0.2.7", 1234))
+    transport = httpx2.ASGITransport(app=Watched(app), client=("192.0.2.7", 1234))
     async with httpx2.AsyncClient(transport=transport, base_url="http://test") as opened:
         yield opened
 

@@ -116,6 +116,22 @@ async def test_test_delivery_is_outside_all_figures(traffic: Traffic) -> None:
     assert set(totals.values()) == {0}
 
 
+@pytest.mark.parametrize(
+    "data", [b"1.10", b"123456789012345678901234567890", b'{"a":1, "a":2}', rb'"\u0041"']
+)
+async def test_test_delivery_carries_the_very_bytes(traffic: Traffic, data: bytes) -> None:
+    """A test shows what an event would do, so its data is not written anew."""
+    made = await traffic.endpoint()
+    answer = await traffic.client.post(
+        f"/v1/endpoints/{made['id']}/test",
+        content=b'{ "data" : ' + data + b" }",
+        headers=traffic.headers | {"Content-Type": "application/json"},
+    )
+    assert answer.status_code == 202, answer.text
+    event = await traffic.client.get(f"/v1/events/{answer.json()['event']['id']}", headers=traffic.headers)
+    assert event.content.endswith(b'"data":' + data + b"}")
+
+
 async def test_test_delivery_carries_what_was_given(traffic: Traffic) -> None:
     """Type and data of the request are what the receiver gets; null is data, too."""
     made = await traffic.endpoint()

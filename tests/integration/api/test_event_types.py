@@ -29,6 +29,22 @@ async def make(client, admin, **fields):
     return made.json()
 
 
+@pytest.mark.parametrize("number", [10**20, -(10**19), 10**24, 1.5e300])
+async def test_numbers_of_any_size_in_a_schema_are_shown(client, admin, number):
+    """Postgres gives large numbers back as whole ones, of more digits than 64 bits hold."""
+    made = await make(client, admin, schema={"maximum": number}, example=None)
+    assert float(made["schema"]["maximum"]) == float(number)
+    for path in (
+        "/v1/event-types/order.placed",
+        "/v1/event-types",
+        "/v1/event-types/openapi.json",
+        "/v1/audit-log",
+    ):
+        answer = await client.get(path, headers=admin)
+        assert answer.status_code == 200, path
+        assert "order.placed" in answer.text
+
+
 async def test_makes_shows_and_lists_an_event_type(client, admin):
     """What was posted comes back from all three."""
     made = await make(client, admin)

@@ -442,7 +442,11 @@ async def test_reads_follow_the_index(traffic: Traffic) -> None:
             text("SELECT count(*) FROM pg_inherits WHERE inhparent = 'events'::regclass")
         )
         application = await connection.scalar(text("SELECT id FROM applications WHERE uid = 'default'"))
+        workspace = await connection.scalar(
+            text("SELECT workspace_id FROM applications WHERE uid = 'default'")
+        )
         shared = {"xid": "3", "event_id": ids.uuid7(1), "horizon": "100000000", "most": 50, "limit": 50}
+        shared |= {"workspace": workspace}
         page = await _plan(
             connection, feed.PAGE, shared | {"application": application, "types": None, "bytes": 1}
         )

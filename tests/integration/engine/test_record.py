@@ -267,7 +267,7 @@ async def test_cancel_meanwhile_ends_the_delivery(shop: Workshop, settle: Settle
     endpoint = await shop.endpoint()
     claimed = await claimed_one(shop, endpoint)
     async with shop.transaction() as connection:
-        await cancel_pending(connection, delivery_id=claimed.id)
+        await cancel_pending(connection, workspace_id=shop.workspace_id, delivery_id=claimed.id)
     meanwhile = await shop.queue_row(claimed.id)
 
     await shop.finish(claimed, settle)

@@ -153,7 +153,7 @@ async def test_cancelled_while_its_worker_died(shop: Workshop) -> None:
     await shop.publish(endpoint)
     (claimed,) = await shop.claim(endpoint)
     async with shop.transaction() as connection:
-        await cancel_pending(connection, delivery_id=claimed.id)
+        await cancel_pending(connection, workspace_id=shop.workspace_id, delivery_id=claimed.id)
 
     await lose(shop, claimed)
 
@@ -312,7 +312,7 @@ async def hold_of_a_fifo_lane_after_cancelling(shop: Workshop, which: int) -> fl
     (claimed,) = await shop.claim(endpoint)
     await shop.finish(claimed, Settle.RETRY, delay_seconds=3600.0)
     async with shop.transaction() as connection:
-        assert await cancel_pending(connection, delivery_id=made[which]) == 1
+        assert await cancel_pending(connection, workspace_id=shop.workspace_id, delivery_id=made[which]) == 1
     held: float | None = (await shop.runtime(endpoint)).held_for
     return held
 
@@ -335,7 +335,7 @@ async def test_cancelled_head_that_was_given_back_ends_its_lanes_wait(shop: Work
     await shop.finish(claimed, Settle.RELEASED, delay_seconds=3600.0)
 
     async with shop.transaction() as connection:
-        await cancel_pending(connection, delivery_id=head)
+        await cancel_pending(connection, workspace_id=shop.workspace_id, delivery_id=head)
 
     assert (await shop.runtime(endpoint)).held_for is None
 
@@ -350,7 +350,7 @@ async def test_cancel_that_waited_leaves_a_wait_that_began_meanwhile(shop: Works
 
     async def cancel() -> None:
         async with shop.transaction() as connection:
-            await cancel_pending(connection, delivery_id=second)
+            await cancel_pending(connection, workspace_id=shop.workspace_id, delivery_id=second)
 
     async with shop.transaction() as person:
         await person.execute(text("SELECT 1 FROM delivery_queue WHERE id = :id FOR UPDATE"), {"id": second})

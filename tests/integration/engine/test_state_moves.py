@@ -88,7 +88,7 @@ async def cancelled_while_sending(shop: Workshop) -> Seen:
     await shop.publish(endpoint)
     (item,) = await shop.claim(endpoint)
     async with shop.transaction() as connection:
-        await cancel_pending(connection, delivery_id=item.id)
+        await cancel_pending(connection, workspace_id=shop.workspace_id, delivery_id=item.id)
     return await moved(shop, item.id, shop.finish(item))
 
 
@@ -97,7 +97,7 @@ async def cancelled_while_waiting(shop: Workshop) -> Seen:
 
     async def cancel() -> None:
         async with shop.transaction() as connection:
-            await cancel_pending(connection, delivery_id=delivery)
+            await cancel_pending(connection, workspace_id=shop.workspace_id, delivery_id=delivery)
 
     return await moved(shop, delivery, cancel())
 
