@@ -64,7 +64,19 @@ class Settings(BaseSettings):
     )
     instance_key: SecretStr = Field(default=SecretStr(""), description="Key for `/v1/workspaces` only.")
 
+    # --- People
+    session_hours: float = Field(
+        default=168, gt=0, le=8_760, description="A person is signed in for at most so many hours: 7 days."
+    )
+    session_idle_hours: float = Field(
+        default=12, gt=0, description="A session that is not used for so many hours is over."
+    )
+
     # --- The API
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        default=(),
+        description="Ranges of the reverse proxies in front of the API, whose `X-Forwarded-For` is believed.",
+    )
     max_body_bytes: int = Field(default=1_048_576, ge=1_024, description="Largest request body, bytes.")
     max_batch_body_bytes: int = Field(default=10_485_760, ge=1_024, description="Largest batch body, bytes.")
     api_rate: float = Field(default=0, ge=0, description="Requests per second and API key; 0 is no limit.")
@@ -150,7 +162,7 @@ class Settings(BaseSettings):
         description="Beat touches this file after each wake-up that the broker took; for health checks.",
     )
 
-    @field_validator("egress_allow", "encryption_keys", "retry_schedule", mode="before")
+    @field_validator("egress_allow", "encryption_keys", "retry_schedule", "trusted_proxies", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
