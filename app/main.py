@@ -41,6 +41,7 @@ from app.health.checks import HealthChecks
 from app.sign_in import router as sign_in
 from app.stats import router as stats
 from app.subscriptions import router as subscriptions
+from app.users import router as users
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -123,6 +124,7 @@ def _routers() -> list[APIRouter]:
         applications.router,
         event_types.router,
         access.router,
+        users.router,
         health.router,
         documents.router,
         sign_in.router,

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from app.core.clock import DatabaseClock
     from app.core.context import Caller
+    from app.core.pagination import Page, PageRequest
 
 _KIND = "user"
 _EMAIL_INDEX = "uq_users_email"
@@ -60,6 +61,7 @@ async def invite_user(
         Invalid: the address is none.
 
     """
+    _require_whole_workspace(caller)
     _require_may_manage(caller, role)
     row = await add_user(session, clock, workspace_id=caller.workspace_id, email=email, role=role, name=name)
     await _record(session, caller, row, action="user.created", after=_shown(row))
@@ -186,13 +188,26 @@ async def end_all_sessions(session: AsyncSession, caller: Caller, user: str) -> 
     return ended
 
 
+async def list_people(session: AsyncSession, caller: Caller, *, page: PageRequest) -> Page[User]:
+    """Return the people of the caller's workspace, newest first.
+
+    Raises:
+        Forbidden: the caller's key is bound to one application.
+
+    """
+    _require_whole_workspace(caller)
+    return await user_queries.list_users(session, caller.workspace_id, page=page)
+
+
 async def require_user(session: AsyncSession, caller: Caller, user: str) -> User:
     """Return a person of the caller's workspace by id, or by address.
 
     Raises:
+        Forbidden: the caller's key is bound to one application.
         NotFound: there is none.
 
     """
+    _require_whole_workspace(caller)
     if "@" in user:
         address = normalise_email(user)
         row = await user_queries.find_by_email(session, caller.workspace_id, address) if address else None
@@ -202,6 +217,13 @@ async def require_user(session: AsyncSession, caller: Caller, user: str) -> User
     if row is None:
         raise NotFound(f"There is no person {user!r} in this workspace. GET /v1/users lists those there are.")
     return row
+
+
+def _require_whole_workspace(caller: Caller) -> None:
+    if caller.application_id is not None:
+        raise Forbidden(
+            "People belong to the whole workspace; a key bound to one application cannot see or manage them."
+        )
 
 
 def _require_may_manage(caller: Caller, *roles: PersonRole) -> None:

@@ -198,7 +198,7 @@ class Settings(BaseSettings):
             raise ValueError("the bootstrap key must begin with bw_ and have at least 32 characters")
         return value
 
-    @cached_property
+    @property
     def sqlalchemy_url(self) -> str:
         """The database's address with SQLAlchemy's driver name in it."""
         url = self.database_url.get_secret_value()
@@ -207,7 +207,7 @@ class Settings(BaseSettings):
                 return "postgresql+psycopg://" + url.removeprefix(prefix)
         return url
 
-    @cached_property
+    @property
     def public_url(self) -> str:
         """The address under which people and receivers know this server, without a final slash."""
         return (self.base_url or f"http://{self.host}:{self.port}").rstrip("/")

@@ -29,6 +29,13 @@ ROUTES = [
     ("DELETE", "/v1/api-keys/x", {"admin"}),
     ("POST", "/v1/api-keys/x/roll", {"admin"}),
     ("GET", "/v1/audit-log", {"admin"}),
+    ("GET", "/v1/users", {"admin"}),
+    ("POST", "/v1/users", {"admin"}),
+    ("GET", "/v1/users/x", {"admin"}),
+    ("PATCH", "/v1/users/x", {"admin"}),
+    ("DELETE", "/v1/users/x", {"admin"}),
+    ("POST", "/v1/users/x/login-link", {"admin"}),
+    ("DELETE", "/v1/users/x/sessions", {"admin"}),
     ("GET", "/v1/workspaces", set()),
     ("POST", "/v1/workspaces", set()),
 ]
