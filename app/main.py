@@ -11,6 +11,7 @@ from starlette.middleware import Middleware
 
 from app.access import router as access
 from app.access.authenticate import KeyCache, find_key
+from app.access.oidc_provider import OidcProvider
 from app.access.passwords import Passwords
 from app.access.sessions import find_session
 from app.access.workspaces import ensure_first_workspace
@@ -39,6 +40,7 @@ from app.events.routing import RoutingCache
 from app.health import router as health
 from app.health.checks import HealthChecks
 from app.sign_in import router as sign_in
+from app.sign_in.oidc import router as oidc
 from app.stats import router as stats
 from app.subscriptions import router as subscriptions
 from app.users import router as users
@@ -129,6 +131,7 @@ def _routers() -> list[APIRouter]:
         documents.router,
         sign_in.router,
         sign_in.assets,
+        oidc.router,
         account.router,
     ]
 
@@ -144,12 +147,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.runtime = runtime
         app.state.health = HealthChecks(runtime)
         app.state.passwords = passwords = Passwords()
+        app.state.oidc = oidc_provider = OidcProvider(settings) if settings.oidc_issuer else None
         app.state.key_cache = KeyCache(runtime.publish_engine, runtime.clock)
         try:
             async with _publishing(app, runtime):
                 yield
         finally:
             passwords.close()
+            if oidc_provider is not None:
+                await oidc_provider.close()
     finally:
         await runtime.close()
 

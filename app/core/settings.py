@@ -12,6 +12,7 @@ import os
 import socket
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -70,6 +71,27 @@ class Settings(BaseSettings):
     )
     session_idle_hours: float = Field(
         default=12, gt=0, description="A session that is not used for so many hours is over."
+    )
+    oidc_issuer: str = Field(
+        default="",
+        description="Issuer of an OpenID provider through which people may sign in, as its description has it.",
+    )
+    oidc_client_id: str = Field(default="", description="Bellwire's client id at that provider.")
+    oidc_client_secret: SecretStr = Field(
+        default=SecretStr(""), description="Its secret; none for a public client."
+    )
+    oidc_name: str = Field(
+        default="your identity provider", description="What the button on the sign-in page calls it."
+    )
+    oidc_domains: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Domains whose verified addresses may sign in, unknown ones too; none: only people who were added.",
+    )
+    oidc_role: Literal["viewer", "operator", "admin"] = Field(
+        default="viewer", description="Role of people who come in unknown, from one of these domains."
+    )
+    oidc_workspace: str = Field(
+        default="", description="Id of the workspace that they come into; not needed if there is one."
     )
 
     # --- The API
@@ -162,7 +184,9 @@ class Settings(BaseSettings):
         description="Beat touches this file after each wake-up that the broker took; for health checks.",
     )
 
-    @field_validator("egress_allow", "encryption_keys", "retry_schedule", "trusted_proxies", mode="before")
+    @field_validator(
+        "egress_allow", "encryption_keys", "retry_schedule", "trusted_proxies", "oidc_domains", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
@@ -188,6 +212,23 @@ class Settings(BaseSettings):
     def _schedule_is_sane(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not 1 <= len(value) <= 20 or any(not 0 <= delay <= 604_800 for delay in value):  # noqa: PLR2004
             raise ValueError("a retry schedule has 1 to 20 delays of 0 to 604800 seconds")
+        return value
+
+    @field_validator("oidc_domains")
+    @classmethod
+    def _domains_are_plain(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        domains = tuple(domain.lower().lstrip("@") for domain in value)
+        if any(not domain.isascii() or "*" in domain or "@" in domain for domain in domains):
+            raise ValueError("each must be a whole domain, such as example.com; write xn-- for other letters")
+        return domains
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer_is_protected(cls, value: str) -> str:
+        parts = urlsplit(value)
+        on_this_machine = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        if value and not (parts.hostname and (parts.scheme == "https" or on_this_machine)):
+            raise ValueError("an issuer is an https:// address, such as https://accounts.example.com")
         return value
 
     @field_validator("bootstrap_key")
@@ -254,6 +295,11 @@ def load_settings(
         raise StartupError(
             "BELLWIRE_DATABASE_URL does not name a Postgres database. "
             "It must look like postgresql://user:password@host:5432/name."
+        )
+    if settings.oidc_issuer and not settings.oidc_client_id:
+        raise StartupError(
+            "BELLWIRE_OIDC_ISSUER is set, but BELLWIRE_OIDC_CLIENT_ID is not. Register Bellwire at the provider and "
+            "set the id that it gives, or take the issuer away."
         )
     if settings.environment == "production" and need_database and need_keys and not settings.encryption_keys:
         raise StartupError(

@@ -44,13 +44,14 @@ _WRONG = (
 @router.get("/login")
 async def get_login(
     visit: AnyVisit,
+    runtime: RuntimeDep,
     next_path: Annotated[str | None, Query(alias="next")] = None,
     out: Annotated[str | None, Query()] = None,
 ) -> Response:
     """Return the form; who is signed in goes on at once."""
     if visit.session is not None:
         return see(safe_next(next_path))
-    return _form(visit, next_path=next_path, signed_out=out is not None)
+    return login_page(visit, runtime, next_path=next_path, signed_out=out is not None)
 
 
 @router.post("/login")
@@ -72,15 +73,16 @@ async def post_login(request: Request, visit: AnyVisit, runtime: RuntimeDep) -> 
         settle(visit, runtime, token=result.token, user_id=result.user_id)
         return see(safe_next(next_path))
     if isinstance(result, Refused):
-        response = _form(visit, next_path=next_path, email=email, fault=_WRONG, status=403)
+        response = login_page(visit, runtime, next_path=next_path, email=email, fault=_WRONG, status=403)
         response.background = BackgroundTask(record_refusal, runtime, result, browser=browser)
         return response
     fault = (
         f"Too many attempts failed, so the password was not looked at. Wait {result.seconds} s and try again, or ask "
         "an admin for a login link."
     )
-    return _form(
+    return login_page(
         visit,
+        runtime,
         next_path=next_path,
         email=email,
         fault=fault,
@@ -157,8 +159,9 @@ def settle(visit: Visit, runtime: RuntimeDep, *, token: str, user_id: UUID) -> N
     visit.set_cookie(DEVICE_COOKIE, make_device(runtime.keyring, user_id), seconds=DEVICE_SECONDS)
 
 
-def _form(
+def login_page(
     visit: Visit,
+    runtime: RuntimeDep,
     *,
     next_path: str | None,
     email: str = "",
@@ -167,6 +170,7 @@ def _form(
     status: int = 200,
     headers: dict[str, str] | None = None,
 ) -> Response:
+    """Return the form of /login, with what went wrong, if anything did."""
     return page(
         "login.html",
         visit,
@@ -176,5 +180,5 @@ def _form(
         email=email,
         fault=fault,
         signed_out=signed_out,
-        provider=None,
+        provider=runtime.settings.oidc_name if runtime.settings.oidc_issuer else None,
     )
