@@ -110,8 +110,8 @@ async def test_mistyped_key_is_told_apart_from_an_unknown_one(client, make_key, 
     """The checksum says that a letter is wrong or the end is missing; a key that is whole but unknown is not known."""
     key = await make_key("viewer")
     wrong_letter = key[:-10] + ("0" if key[-10] != "0" else "1") + key[-9:]
-    for text in (wrong_letter, key[:-1]):
-        answer = await client.get("/v1/applications", headers=headers(text))
+    for given in (wrong_letter, key[:-1]):
+        answer = await client.get("/v1/applications", headers=headers(given))
         assert (answer.status_code, "mistyped" in answer.json()["detail"]) == (401, True)
     whole = await client.get("/v1/applications", headers=headers(new_api_key().text))
     assert (whole.status_code, "not known" in whole.json()["detail"]) == (401, True)
