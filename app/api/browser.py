@@ -55,6 +55,9 @@ _PAGE_HEADERS = {
     "Cache-Control": "no-store",
 }
 
+# A problem's title speaks of API keys, which nobody has who sees a page.
+_PAGE_TITLES = {403: "Nothing was done"}
+
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -314,6 +317,7 @@ def _fault_page(request: Request, error: Exception, visit: Visit | None) -> Resp
     """Return a page that says what a problem document says."""
     problem = problem_response(error, instance=request.url.path, request_id=request.state.request_id)
     members = orjson.loads(bytes(problem.body))
+    members["title"] = _PAGE_TITLES.get(problem.status_code, members["title"])
     headers = _PAGE_HEADERS | {
         name: value for name, value in problem.headers.items() if name in {"retry-after", "connection"}
     }
