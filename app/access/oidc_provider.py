@@ -98,7 +98,9 @@ class OidcProvider:
         if not isinstance(token, str):
             raise ProviderAway("the token endpoint answers without an id_token")
         offered = description.get("id_token_signing_alg_values_supported") or ["RS256"]
-        keys = await self._get(description["jwks_uri"], seconds=self._seconds_for_keys(token))
+        keys = await self._get(
+            description["jwks_uri"], seconds=self._seconds_for_keys(token, address=description["jwks_uri"])
+        )
         access_token = answer.get("access_token")
         return read_id_token(
             token,
@@ -128,11 +130,11 @@ class OidcProvider:
     async def _describe(self) -> dict[str, Any]:
         address = self._issuer.rstrip("/") + DESCRIPTION_PATH
         description = await self._get(address, seconds=DESCRIPTION_SECONDS)
-        if description.get("issuer") != self._issuer:
-            raise ProviderAway("its description names another issuer")
-        for name in _REQUIRED:
-            if not is_fit_address(description.get(name)):
-                raise ProviderAway(f"its description has no https address as {name}")
+        fault = _fault_of(description, issuer=self._issuer)
+        if fault is not None:
+            # Asked for anew next time: somebody may be correcting it.
+            self._kept.pop(address, None)
+            raise ProviderAway(fault)
         return description
 
     async def _exchange(
@@ -163,11 +165,9 @@ class OidcProvider:
             raise ProviderAway(f"the token endpoint answers {status}")
         return answer
 
-    def _seconds_for_keys(self, token: str) -> float:
+    def _seconds_for_keys(self, token: str, *, address: str) -> float:
         """Return how old the kept keys may be: not old at all if none of them is named by the token."""
-        kept = next(
-            (value for name, value in self._kept.items() if not name.endswith(DESCRIPTION_PATH)), None
-        )
+        kept = self._kept.get(address)
         if kept is None:
             return KEYS_SECONDS
         try:
@@ -217,6 +217,13 @@ class OidcProvider:
         if not isinstance(answer, dict):
             raise ProviderAway(f"{urlsplit(address).path} is answered with no object")
         return response.status_code, answer
+
+
+def _fault_of(description: dict[str, Any], *, issuer: str) -> str | None:
+    if description.get("issuer") != issuer:
+        return "its description names another issuer"
+    unfit = [name for name in _REQUIRED if not is_fit_address(description.get(name))]
+    return f"its description has no https address as {unfit[0]}" if unfit else None
 
 
 def _encoded(text: str) -> str:
