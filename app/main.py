@@ -11,7 +11,11 @@ from starlette.middleware import Middleware
 
 from app.access import router as access
 from app.access.authenticate import KeyCache, find_key
+from app.access.oidc_provider import OidcProvider
+from app.access.passwords import Passwords
+from app.access.sessions import find_session
 from app.access.workspaces import ensure_first_workspace
+from app.account import router as account
 from app.api import documents, problems, unmatched
 from app.api.idempotency import KeysInFlight
 from app.api.middleware import RequestMiddleware
@@ -35,8 +39,11 @@ from app.events.publish_route import PublishRoute
 from app.events.routing import RoutingCache
 from app.health import router as health
 from app.health.checks import HealthChecks
+from app.sign_in import router as sign_in
+from app.sign_in.oidc import router as oidc
 from app.stats import router as stats
 from app.subscriptions import router as subscriptions
+from app.users import router as users
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -95,6 +102,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.find_key = find_key
+    app.state.find_session = find_session
     app.state.rate_limiter = RateLimiter(per_second=settings.api_rate)
     app.state.keys_in_flight = KeysInFlight()
     problems.install(app)
@@ -118,8 +126,13 @@ def _routers() -> list[APIRouter]:
         applications.router,
         event_types.router,
         access.router,
+        users.router,
         health.router,
         documents.router,
+        sign_in.router,
+        sign_in.assets,
+        oidc.router,
+        account.router,
     ]
 
 
@@ -133,9 +146,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         await ensure_first_workspace(runtime)
         app.state.runtime = runtime
         app.state.health = HealthChecks(runtime)
+        app.state.passwords = passwords = Passwords()
+        app.state.oidc = oidc_provider = OidcProvider(settings) if settings.oidc_issuer else None
         app.state.key_cache = KeyCache(runtime.publish_engine, runtime.clock)
-        async with _publishing(app, runtime):
-            yield
+        try:
+            async with _publishing(app, runtime):
+                yield
+        finally:
+            passwords.close()
+            if oidc_provider is not None:
+                await oidc_provider.close()
     finally:
         await runtime.close()
 

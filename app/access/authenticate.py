@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text as sql
 
-from app.core.crypto import api_key_digest, key_id_of, same_digest
+from app.core.crypto import api_key_digest, is_mistyped_key, key_id_of, same_digest
 from app.core.errors import Unauthenticated
 from app.models import Role
 
@@ -63,6 +63,10 @@ async def find_key(connection: AsyncConnection, text: str) -> CachedKey:
     """
     row = (await connection.execute(_FIND, {"key_id": key_id_of(text)})).one_or_none()
     if row is None or not same_digest(row.digest, api_key_digest(text)):
+        if is_mistyped_key(text):
+            raise Unauthenticated(
+                "This API key was mistyped or cut off: its last letters do not fit the rest. Copy it again, whole."
+            )
         raise Unauthenticated(
             "This API key is not known here. Check that it was copied whole and belongs to this installation."
         )

@@ -19,6 +19,7 @@ from app.access.schemas import (
     WorkspaceAnswer,
     WorkspaceCreate,
 )
+from app.api.client_address import address_of
 from app.api.dependencies import Admin, InstanceOperator, RuntimeDep, Session
 from app.api.pages import CreatedRange, Page, PageParams, page_of
 from app.api.routing import TransactionalRoute
@@ -105,7 +106,7 @@ async def create_workspace(
         session,
         clock=runtime.clock,
         name=body.name,
-        address=request.client.host if request.client else None,
+        address=address_of(request),
         request_id=request.state.request_id,
     )
     return NewWorkspaceAnswer.made(made)

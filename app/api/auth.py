@@ -15,6 +15,7 @@ from fastapi.dependencies.models import Dependant
 from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.requests import Request
 
+from app.api.client_address import address_of
 from app.core import ids
 from app.core.context import Caller
 from app.core.errors import Forbidden, Unauthenticated
@@ -162,7 +163,7 @@ def caller_of(key: Key, request: Request) -> Caller:
         actor_kind="api_key",
         actor_id=_text_of_key(key.api_key_id),
         application_id=key.application_id,
-        address=request.client.host if request.client else None,
+        address=address_of(request),
         request_id=request.scope.get("state", {}).get("request_id"),
         api_key_id=key.api_key_id,
     )

@@ -80,13 +80,13 @@ def create(
     as_json: AsJson = False,
 ) -> None:
     """Make an API key. The key itself is shown this once; only its hash is stored."""
-    settings = _settings()
+    settings = ready_settings()
     valid_for = _duration(expires_in) if expires_in else None
     key = asyncio.run(
         _create(
             settings,
             workspace=workspace,
-            name=_name(name),
+            name=checked_name(name),
             role=role,
             application=application,
             valid_for=valid_for,
@@ -102,7 +102,7 @@ def create(
 @group.command("list")
 def list_keys(*, workspace: WorkspaceId = None, as_json: AsJson = False) -> None:
     """List the API keys that are not revoked, newest first."""
-    keys = asyncio.run(_list(_settings(), workspace=workspace))
+    keys = asyncio.run(_list(ready_settings(), workspace=workspace))
     if wants_json(as_json):
         print_json({"data": keys})
         return
@@ -118,7 +118,7 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """Make an API key invalid at once. It cannot be undone."""
-    asyncio.run(_revoke(_settings(), key_id, workspace=workspace))
+    asyncio.run(_revoke(ready_settings(), key_id, workspace=workspace))
     if wants_json(as_json):
         print_json({"id": key_id, "revoked": True})
     else:
@@ -144,7 +144,7 @@ async def _create(
     async with transaction(settings) as (session, clock):
         issued = await create_key(
             session,
-            await _caller(session, workspace),
+            await caller_in(session, workspace),
             clock=clock,
             name=name,
             role=Role(role.value),
@@ -163,7 +163,7 @@ async def _list(settings: Settings, *, workspace: str | None) -> list[dict[str, 
     keys: list[dict[str, Any]] = []
     cursor: str | None = None
     async with transaction(settings) as (session, _):
-        caller = await _caller(session, workspace)
+        caller = await caller_in(session, workspace)
         while True:
             request = PageRequest(limit=PAGE_LIMIT, cursor=cursor)
             page = await queries.list_keys(session, caller, page=request)
@@ -180,7 +180,7 @@ async def _revoke(settings: Settings, key_id: str, *, workspace: str | None) -> 
 
     async with transaction(settings) as (session, _):
         try:
-            await revoke_key(session, await _caller(session, workspace), key_id)
+            await revoke_key(session, await caller_in(session, workspace), key_id)
         except NotFound:
             raise Refused(
                 f"There is no key {_masked(key_id)} in this workspace, or it is revoked already. "
@@ -188,18 +188,19 @@ async def _revoke(settings: Settings, key_id: str, *, workspace: str | None) -> 
             ) from None
 
 
-async def _caller(session: AsyncSession, workspace: str | None) -> Caller:
+async def caller_in(session: AsyncSession, workspace: str | None) -> Caller:
     """Return who we are to the services: the administrator of this machine, in one workspace."""
     import getpass
     import socket
 
+    from app.access.people_rules import COMMAND_LINE
     from app.core.context import Caller
     from app.models import Role
 
     return Caller(
         workspace_id=await _workspace_id(session, workspace),
         role=Role.ADMIN,
-        actor_kind="command_line",
+        actor_kind=COMMAND_LINE,
         actor_id=f"{getpass.getuser()}@{socket.gethostname()}",
     )
 
@@ -230,7 +231,7 @@ async def _workspace_id(session: AsyncSession, given: str | None) -> UUID:
     return rows[0].id
 
 
-def _settings() -> Settings:
+def ready_settings() -> Settings:
     """Return the settings, when the database is ready. No secret is opened, so no encryption key is needed."""
     from app.cli.database import require_ready
     from app.cli.surroundings import read_settings
@@ -240,7 +241,7 @@ def _settings() -> Settings:
     return settings
 
 
-def _name(given: str) -> str:
+def checked_name(given: str) -> str:
     """Return a name that the API would take as well."""
     from pydantic import TypeAdapter, ValidationError
 

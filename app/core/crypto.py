@@ -114,13 +114,14 @@ def new_api_key() -> NewApiKey:
 def key_id_of(text: str) -> str:
     """Return the part of a key by which it is looked up: the whole digest's head for keys of other forms."""
     parts = text.split("_")
-    if (
-        len(parts) == _KEY_PARTS
-        and len(parts[1]) == 2 * _KEY_ID_BYTES
-        and parts[2][-_CHECKSUM_CHARS:] == _checksum(text[:-_CHECKSUM_CHARS])
-    ):
+    if _has_form_of_key(parts) and parts[2][-_CHECKSUM_CHARS:] == _checksum(text[:-_CHECKSUM_CHARS]):
         return parts[1]
     return hashlib.sha256(b"bellwire bootstrap" + text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def is_mistyped_key(text: str) -> bool:
+    """Tell whether a text looks like a key of ours whose checksum does not fit: cut off, or a letter is wrong."""
+    return _has_form_of_key(text.split("_")) and key_id_of(text) != text.split("_")[1]
 
 
 def api_key_digest(text: str) -> bytes:
@@ -131,6 +132,10 @@ def api_key_digest(text: str) -> bytes:
 def same_digest(one: bytes, other: bytes) -> bool:
     """Compare in constant time."""
     return hmac.compare_digest(one, other)
+
+
+def _has_form_of_key(parts: list[str]) -> bool:
+    return len(parts) == _KEY_PARTS and parts[0] == "bw" and len(parts[1]) == 2 * _KEY_ID_BYTES
 
 
 def _checksum(body: str) -> str:

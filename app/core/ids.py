@@ -19,6 +19,7 @@ _LAST_TAIL = 0
 APPLICATION, ENDPOINT, SUBSCRIPTION = "app", "ep", "sub"
 EVENT, DELIVERY, ATTEMPT = "evt", "dlv", "att"
 API_KEY, JOB, WORKSPACE = "key", "job", "wsp"
+USER, SESSION, LOGIN_LINK = "usr", "ses", "lnk"
 
 
 def uuid7(unix_ms: int) -> UUID:

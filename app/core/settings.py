@@ -12,6 +12,7 @@ import os
 import socket
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -64,7 +65,40 @@ class Settings(BaseSettings):
     )
     instance_key: SecretStr = Field(default=SecretStr(""), description="Key for `/v1/workspaces` only.")
 
+    # --- People
+    session_hours: float = Field(
+        default=168, gt=0, le=8_760, description="A person is signed in for at most so many hours: 7 days."
+    )
+    session_idle_hours: float = Field(
+        default=12, gt=0, description="A session that is not used for so many hours is over."
+    )
+    oidc_issuer: str = Field(
+        default="",
+        description="Issuer of an OpenID provider through which people may sign in, as its description has it.",
+    )
+    oidc_client_id: str = Field(default="", description="Bellwire's client id at that provider.")
+    oidc_client_secret: SecretStr = Field(
+        default=SecretStr(""), description="Its secret; none for a public client."
+    )
+    oidc_name: str = Field(
+        default="your identity provider", description="What the button on the sign-in page calls it."
+    )
+    oidc_domains: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        description="Domains whose verified addresses may sign in, unknown ones too; none: only people who were added.",
+    )
+    oidc_role: Literal["viewer", "operator", "admin"] = Field(
+        default="viewer", description="Role of people who come in unknown, from one of these domains."
+    )
+    oidc_workspace: str = Field(
+        default="", description="Id of the workspace that they come into; not needed if there is one."
+    )
+
     # --- The API
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode] = Field(
+        default=(),
+        description="Ranges of the reverse proxies in front of the API, whose `X-Forwarded-For` is believed.",
+    )
     max_body_bytes: int = Field(default=1_048_576, ge=1_024, description="Largest request body, bytes.")
     max_batch_body_bytes: int = Field(default=10_485_760, ge=1_024, description="Largest batch body, bytes.")
     api_rate: float = Field(default=0, ge=0, description="Requests per second and API key; 0 is no limit.")
@@ -150,7 +184,9 @@ class Settings(BaseSettings):
         description="Beat touches this file after each wake-up that the broker took; for health checks.",
     )
 
-    @field_validator("egress_allow", "encryption_keys", "retry_schedule", mode="before")
+    @field_validator(
+        "egress_allow", "encryption_keys", "retry_schedule", "trusted_proxies", "oidc_domains", mode="before"
+    )
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
@@ -178,6 +214,23 @@ class Settings(BaseSettings):
             raise ValueError("a retry schedule has 1 to 20 delays of 0 to 604800 seconds")
         return value
 
+    @field_validator("oidc_domains")
+    @classmethod
+    def _domains_are_plain(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        domains = tuple(domain.lower().lstrip("@") for domain in value)
+        if any(not domain.isascii() or "*" in domain or "@" in domain for domain in domains):
+            raise ValueError("each must be a whole domain, such as example.com; write xn-- for other letters")
+        return domains
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _issuer_is_protected(cls, value: str) -> str:
+        parts = urlsplit(value)
+        on_this_machine = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
+        if value and not (parts.hostname and (parts.scheme == "https" or on_this_machine)):
+            raise ValueError("an issuer is an https:// address, such as https://accounts.example.com")
+        return value
+
     @field_validator("bootstrap_key")
     @classmethod
     def _bootstrap_key_is_long(cls, value: SecretStr) -> SecretStr:
@@ -186,7 +239,7 @@ class Settings(BaseSettings):
             raise ValueError("the bootstrap key must begin with bw_ and have at least 32 characters")
         return value
 
-    @cached_property
+    @property
     def sqlalchemy_url(self) -> str:
         """The database's address with SQLAlchemy's driver name in it."""
         url = self.database_url.get_secret_value()
@@ -195,7 +248,7 @@ class Settings(BaseSettings):
                 return "postgresql+psycopg://" + url.removeprefix(prefix)
         return url
 
-    @cached_property
+    @property
     def public_url(self) -> str:
         """The address under which people and receivers know this server, without a final slash."""
         return (self.base_url or f"http://{self.host}:{self.port}").rstrip("/")
@@ -242,6 +295,11 @@ def load_settings(
         raise StartupError(
             "BELLWIRE_DATABASE_URL does not name a Postgres database. "
             "It must look like postgresql://user:password@host:5432/name."
+        )
+    if settings.oidc_issuer and not settings.oidc_client_id:
+        raise StartupError(
+            "BELLWIRE_OIDC_ISSUER is set, but BELLWIRE_OIDC_CLIENT_ID is not. Register Bellwire at the provider and "
+            "set the id that it gives, or take the issuer away."
         )
     if settings.environment == "production" and need_database and need_keys and not settings.encryption_keys:
         raise StartupError(

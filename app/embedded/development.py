@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import httpx2
+from pydantic import SecretStr
+from sqlalchemy.exc import SQLAlchemyError
 
+from app.core.errors import BellwireError
 from app.embedded.child import ChildSpec
 from app.embedded.errors import EmbeddedError
+from app.embedded.first_owner import first_login_link
 from app.embedded.first_run import ensure_demo_endpoint
 from app.embedded.kept import keep_text, kept_secret
 from app.embedded.supervisor import Addresses, Listener, Plan, run
@@ -74,6 +78,7 @@ class _Development:
         host = _WILDCARDS.get(settings.host, settings.host)
         self._api_url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
         self._demo_url = f"http://127.0.0.1:{settings.demo_port}{DEMO_PATH}"
+        self._database_url = settings.database_url
         self._uses_own_database = not settings.database_url.get_secret_value()
 
     def make_secrets(self) -> None:
@@ -96,6 +101,7 @@ class _Development:
 
     def children(self, addresses: Addresses) -> Sequence[ChildSpec]:
         """The four processes of Bellwire."""
+        self._database_url = SecretStr(addresses.database_url)
         environment = self._environment(addresses)
         worker_seconds = self._settings.worker_grace_seconds + _STOP_MARGIN_SECONDS
         # Root may run it: Celery's reason against that, messages with code in them, is not there with JSON.
@@ -123,7 +129,15 @@ class _Development:
                 await ensure_demo_endpoint(client, url=self._demo_url, secret=self._demo_secret())
             except (EmbeddedError, httpx2.HTTPError) as error:
                 fault = str(error) or type(error).__name__
-        return self._welcome(fault)
+        return self._welcome(fault, link=await self._login_link())
+
+    async def _login_link(self) -> str | None:
+        settings = self._settings.model_copy(update={"database_url": self._database_url})
+        try:
+            return await first_login_link(settings, public_url=self._settings.base_url or self._api_url)
+        except (BellwireError, SQLAlchemyError):
+            # What else was started runs; `bellwire users link` says what is the matter.
+            return None
 
     def _environment(self, addresses: Addresses) -> dict[str, str]:
         """What every process of Bellwire is told. What the user has set by hand is left as it is."""
@@ -153,7 +167,7 @@ class _Development:
     def _demo_secret(self) -> str:
         return kept_secret(self.folder / DEMO_SECRET_FILE, make=generate_secret)
 
-    def _welcome(self, fault: str | None) -> str:
+    def _welcome(self, fault: str | None, *, link: str | None) -> str:
         key = self._api_key()
         data = shlex.quote('{"type": "order.placed", "data": {"order": 1001, "total": "49.90"}}')
         if fault is None:
@@ -168,6 +182,8 @@ class _Development:
                 "─" * 78,
                 "  Bellwire is ready.",
                 "",
+                f"  Sign in    {link or f'{self._api_url}/login'}",
+                *(("             as owner, once and within an hour; then set a password",) if link else ()),
                 f"  API        {self._api_url}   (reference: {self._api_url}/docs)",
                 f"  API key    {key}",
                 f"             admin of this development workspace, kept in {self.folder / API_KEY_FILE}",

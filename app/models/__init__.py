@@ -1,6 +1,6 @@
 """The tables, one noun a file. Import from here."""
 
-from app.core.roles import Role
+from app.core.roles import PersonRole, Role
 from app.models.access import ApiKey, AuditEntry, IdempotencyKey, Workspace
 from app.models.attempt import Attempt
 from app.models.base import Base, OfEndpoint, OfWorkspace
@@ -14,6 +14,7 @@ from app.models.delivery import Delivery, QueuedDelivery
 from app.models.endpoint import Endpoint, EndpointRuntime, EndpointSecret, Subscription
 from app.models.event import Event, EventKey, Fanout
 from app.models.operations import CircuitTransition, Notice
+from app.models.people import LoginLink, SignInBucket, User, UserSession
 from app.models.scope import OutsideTheWorkspace, confine
 from app.models.worker import WorkerHeartbeat
 
@@ -35,13 +36,18 @@ __all__ = [
     "EventType",
     "Fanout",
     "IdempotencyKey",
+    "LoginLink",
     "Notice",
     "OfEndpoint",
     "OfWorkspace",
     "OutsideTheWorkspace",
+    "PersonRole",
     "QueuedDelivery",
     "Role",
+    "SignInBucket",
     "Subscription",
+    "User",
+    "UserSession",
     "WorkerHeartbeat",
     "Workspace",
     "confine",

@@ -35,6 +35,8 @@ class History:
     first_exit: int
     left_after_ctrl_c: list[int]
     published: dict[str, Any]
+    account: str
+    link_afterwards: int
     second: str
     events_at_second: list[str]
     endpoints_at_second: list[str]
@@ -88,6 +90,15 @@ def listed(output: str, resource: str) -> list[dict[str, Any]]:
     return list(response.raise_for_status().json()["data"])
 
 
+def open_printed_link(output: str) -> tuple[str, int]:
+    """Open the printed login link as a person does; return the account's page, and the link's status afterwards."""
+    (url,) = re.findall(r"^  Sign in +(http\S+/login/link/\S+)", output, re.MULTILINE)
+    with httpx2.Client(timeout=30, follow_redirects=True) as browser:
+        (token,) = re.findall(r'name="csrf" value="(\w+)"', browser.get(url).text)
+        account = browser.post(url, data={"csrf": token}, headers={"origin": url.split("/login")[0]})
+    return account.text, httpx2.get(url, timeout=30).status_code
+
+
 def left_over(folder: Path) -> list[int]:
     data = (folder / "data").resolve()
     servers = processes_in_folder(data / "postgres" / "data", name="postgres")
@@ -103,6 +114,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     with running(folder, ports=ports, name="first") as first:
         published = run_printed_curl(first.output)
         first.wait_for("✓ verified")
+        account, link_afterwards = open_printed_link(first.output)
         os.killpg(first.process.pid, signal.SIGINT)  # What a terminal does.
         first_exit = first.wait()
     left_after_ctrl_c = left_over(folder)
@@ -125,6 +137,8 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
         first_exit=first_exit,
         left_after_ctrl_c=left_after_ctrl_c,
         published=published,
+        account=account,
+        link_afterwards=link_afterwards,
         second=second.output,
         events_at_second=events_at_second,
         endpoints_at_second=endpoints_at_second,
@@ -141,6 +155,12 @@ def test_the_printed_curl_reaches_the_receiver_signed(history: History) -> None:
 
     assert history.published["deliveries"] == 1
     assert f"order.placed  {history.published['id']}" in line
+
+
+def test_the_printed_link_signs_the_owner_in_once(history: History) -> None:
+    """It leads to the owner's account, and afterwards it leads nowhere."""
+    assert "owner@bellwire.localhost" in history.account
+    assert history.link_afterwards == 404
 
 
 def test_ctrl_c_leaves_no_process_behind(history: History) -> None:

@@ -1,4 +1,4 @@
-"""Rows with an end: publisher's uids, idempotency keys, workers that are gone, transitions of circuits."""
+"""Rows with an end: publisher's uids, idempotency keys, workers that are gone, transitions of circuits, sessions."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MOST = 20_000
 IDEMPOTENCY_HOURS = 24
 HEARTBEAT_MINUTES = 60
+# By then every bucket of failed sign-ins has filled up, so it says nothing any more.
+BUCKET_MINUTES = 60
 
 
 async def forget_keys(connection: AsyncConnection, *, settings: Settings) -> int:  # noqa: ARG001 - one form for all duties
@@ -57,3 +59,20 @@ async def forget_transitions(connection: AsyncConnection, *, settings: Settings)
         {"most": MOST, "days": settings.retention_days},
     )
     return gone.rowcount
+
+
+async def forget_sign_ins(connection: AsyncConnection, *, settings: Settings) -> int:
+    """Delete sessions and login links that have ended, and buckets that are full again; return how many."""
+    gone = 0
+    for statement in (
+        "DELETE FROM sessions WHERE id = ANY(ARRAY(SELECT id FROM sessions WHERE expires_at < now()"
+        " OR last_seen_at < now() - make_interval(secs => :idle) LIMIT :most FOR UPDATE SKIP LOCKED))",
+        "DELETE FROM login_links WHERE id = ANY(ARRAY(SELECT id FROM login_links WHERE expires_at < now()"
+        " LIMIT :most FOR UPDATE SKIP LOCKED))",
+        "DELETE FROM sign_in_buckets WHERE key = ANY(ARRAY(SELECT key FROM sign_in_buckets"
+        " WHERE updated_at < now() - make_interval(mins => :minutes) LIMIT :most FOR UPDATE SKIP LOCKED))",
+    ):
+        values = {"most": MOST, "idle": settings.session_idle_hours * 3600, "minutes": BUCKET_MINUTES}
+        named = {name: value for name, value in values.items() if f":{name}" in statement}
+        gone += (await connection.execute(text(statement), named)).rowcount
+    return gone

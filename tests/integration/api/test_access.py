@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,6 +11,7 @@ from sqlalchemy import text
 
 from app.access.authenticate import KeyCache
 from app.core.clock import rfc3339
+from app.core.crypto import new_api_key
 from app.core.errors import Unauthenticated
 
 
@@ -54,6 +56,55 @@ async def test_revoked_key_is_refused_at_once(client, admin, make_key, headers):
     assert "revoked" in after.json()["detail"]
     assert (await client.delete(path, headers=admin)).status_code == 404
     assert len((await client.get("/v1/api-keys", headers=admin)).json()["data"]) == 1
+
+
+async def test_mistyped_key_is_told_apart_from_an_unknown_one(client, make_key, headers):
+    """The checksum says that a letter is wrong or the end is missing; a key that is whole but unknown is not known."""
+    key = await make_key("viewer")
+    wrong_letter = key[:-10] + ("0" if key[-10] != "0" else "1") + key[-9:]
+    for given in (wrong_letter, key[:-1]):
+        answer = await client.get("/v1/applications", headers=headers(given))
+        assert (answer.status_code, "mistyped" in answer.json()["detail"]) == (401, True)
+    whole = await client.get("/v1/applications", headers=headers(new_api_key().text))
+    assert (whole.status_code, "not known" in whole.json()["detail"]) == (401, True)
+
+
+async def test_a_made_up_secret_behind_a_real_key_id_opens_nothing(client, make_key, headers):
+    """The id finds the row and the checksum fits; the digest of the whole decides."""
+    key = await make_key("admin")
+    body = f"bw_{key.split('_')[1]}_{'0' * 48}"
+    forged = body + f"{binascii.crc32(body.encode()):08x}"[:6]
+    answer = await client.get("/v1/applications", headers=headers(forged))
+    assert (answer.status_code, "not known" in answer.json()["detail"]) == (401, True)
+
+
+async def test_rolled_key_that_ends_at_once_publishes_nothing(client, admin, make_key, headers):
+    """Without an overlap the old key is over for publishing too, whose look-up is remembered for ten seconds."""
+    old = await make_key("admin")
+    event = {"type": "order.placed", "data": {}}
+    before = await client.post("/v1/events", json=event, headers=headers(old))
+    listed = (await client.get("/v1/api-keys", headers=admin)).json()["data"]
+    rolled = await client.post(
+        f"/v1/api-keys/{listed[0]['id']}/roll", json={"overlap_seconds": 0}, headers=headers(old)
+    )
+    after = await client.post("/v1/events", json=event, headers=headers(old))
+    new = await client.post("/v1/events", json=event, headers=headers(rolled.json()["key"]))
+    assert [before.status_code, rolled.status_code, after.status_code, new.status_code] == [
+        202,
+        201,
+        401,
+        202,
+    ]
+
+
+async def test_key_of_a_deleted_application_is_refused(client, admin, make_key, headers):
+    """A key that is bound to one application ends with it."""
+    await client.post("/v1/applications", json={"name": "1", "uid": "one"}, headers=admin)
+    key = headers(await make_key("viewer", application="one"))
+    before = await client.get("/v1/applications/one", headers=key)
+    deleted = await client.delete("/v1/applications/one", headers=admin)
+    after = await client.get("/v1/applications/one", headers=key)
+    assert [before.status_code, deleted.status_code, after.status_code] == [200, 204, 401]
 
 
 async def test_expired_key_is_refused(app, client, make_key, headers):

@@ -209,6 +209,51 @@ async def test_what_has_expired_is_forgotten(shop: Workshop) -> None:
     assert await shop.value("SELECT count(*) FROM worker_heartbeats") == 1
 
 
+async def test_sign_ins_that_have_ended_are_forgotten(shop: Workshop) -> None:
+    """Sessions at their end or unused for too long, links after theirs, buckets that are full again; no others."""
+    await shop.sql(
+        "INSERT INTO users (id, workspace_id, email, role) VALUES (:id, :id, 'ada@example.com', 'viewer')",
+        id=shop.workspace_id,
+    )
+    idle = shop.settings.session_idle_hours
+    for name, ends, unused in (
+        ("ended", -1, 0),
+        ("unused", 60, idle * 60 + 1),
+        ("young", 60, idle * 60 - 1),
+    ):
+        await shop.sql(
+            "INSERT INTO sessions (id, workspace_id, user_id, digest, method, expires_at, last_seen_at)"
+            " VALUES (gen_random_uuid(), :id, :id, CAST(:name AS bytea), 'link',"
+            " now() + make_interval(mins => :ends), now() - make_interval(mins => :unused))",
+            id=shop.workspace_id,
+            name=name.encode(),
+            ends=ends,
+            unused=int(unused),
+        )
+    for name, ends in (("old", -1), ("young", 1)):
+        await shop.sql(
+            "INSERT INTO login_links (id, workspace_id, user_id, digest, expires_at) VALUES"
+            " (gen_random_uuid(), :id, :id, CAST(:name AS bytea), now() + make_interval(mins => :ends))",
+            id=shop.workspace_id,
+            name=name.encode(),
+            ends=ends,
+        )
+    for name, minutes in (("old", 61), ("young", 59)):
+        await shop.sql(
+            "INSERT INTO sign_in_buckets (key, tokens, updated_at)"
+            " VALUES (CAST(:name AS bytea), 0, now() - make_interval(mins => :minutes))",
+            name=name.encode(),
+            minutes=minutes,
+        )
+
+    done = await run_upkeep(shop.transactional, settings=shop.settings)
+
+    assert done["sign_ins_forgotten"] == 4
+    assert await shop.value("SELECT digest FROM sessions") == b"young"
+    assert await shop.value("SELECT digest FROM login_links") == b"young"
+    assert await shop.value("SELECT key FROM sign_in_buckets") == b"young"
+
+
 async def test_forgotten_uid_may_be_used_again(shop: Workshop) -> None:
     """After its retention a uid is free."""
     await shop.accept(shop.submission(uid="u1"))
