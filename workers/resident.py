@@ -19,7 +19,7 @@ from app.core import ids, partitions
 from app.core.clock import SKEW_WORTH_REPORTING_SECONDS, DatabaseClock
 from app.core.crypto import Keyring
 from app.core.db import adjust_clock, make_engine
-from app.core.egress import EgressPolicy
+from app.core.outbound import policy_of
 from workers.drain import Drain
 from workers.endpoint_settings import EndpointCache
 from workers.event_bodies import EventCache
@@ -112,7 +112,7 @@ class Resident:
         try:
             if not await self._connect(engine):
                 return
-            guard = EgressGuard(policy=EgressPolicy(allow=settings.egress_allow), resolver=ThreadResolver())
+            guard = EgressGuard(policy=policy_of(settings), resolver=ThreadResolver())
             limits = EngineLimits(max_connections=2 * settings.worker_slots, max_idle=settings.worker_slots)
             http = make_sender(settings.worker_transport, guard=guard, limits=limits)
             try:

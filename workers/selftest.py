@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from app.core.egress import EgressPolicy
 from app.core.errors import BellwireError
+from app.core.outbound import policy_of
 from app.core.settings import load_settings
 from workers.guard import EgressGuard
 from workers.http1.errors import GuardNotInForce
@@ -25,7 +25,7 @@ async def prove_guarded() -> int:
 
     """
     settings = load_settings(need_database=False)
-    guard = EgressGuard(policy=EgressPolicy(allow=settings.egress_allow), resolver=ThreadResolver())
+    guard = EgressGuard(policy=policy_of(settings), resolver=ThreadResolver())
     sender = make_sender(settings.worker_transport, guard=guard)
     try:
         await sender.prove_guarded()

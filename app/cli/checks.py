@@ -217,9 +217,10 @@ def broker(settings: Settings) -> Check:
 
 def egress(settings: Settings) -> Check:
     """Ask the policy about addresses that it must refuse, with the ranges that the operator opened."""
-    from app.core.egress import EgressDenied, EgressPolicy
+    from app.core.egress import EgressDenied
+    from app.core.outbound import policy_of
 
-    policy = EgressPolicy(allow=settings.egress_allow)
+    policy = policy_of(settings)
     reachable = []
     for address in METADATA_ADDRESSES:
         try:

@@ -163,6 +163,10 @@ class Settings(BaseSettings):
     egress_allow: Annotated[tuple[Network, ...], NoDecode] = Field(
         default=(), description="Ranges that deliveries may go to although the policy forbids them."
     )
+    egress_deny: Annotated[tuple[Network, ...], NoDecode] = Field(
+        default=(),
+        description="Ranges that deliveries may not go to, whatever else allows them: your own public addresses.",
+    )
     retry_schedule: Annotated[tuple[int, ...], NoDecode] = Field(
         default=(5, 30, 120, 600, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
         description="Default delays in seconds: 12 attempts over about 3.2 days.",
@@ -185,7 +189,13 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "egress_allow", "encryption_keys", "retry_schedule", "trusted_proxies", "oidc_domains", mode="before"
+        "egress_allow",
+        "egress_deny",
+        "encryption_keys",
+        "retry_schedule",
+        "trusted_proxies",
+        "oidc_domains",
+        mode="before",
     )
     @classmethod
     def _split_commas(cls, value: object) -> object:
