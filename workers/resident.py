@@ -29,7 +29,7 @@ from workers.listener import listen
 from workers.recorder import Recorder
 from workers.resolver import ThreadResolver
 from workers.sender import Sender
-from workers.transport import EngineLimits, make_sender
+from workers.transport import EngineLimits, Proxy, make_sender
 from workers.upkeep import run_upkeep
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class Resident:
                 return
             guard = EgressGuard(policy=policy_of(settings), resolver=ThreadResolver())
             limits = EngineLimits(max_connections=2 * settings.worker_slots, max_idle=settings.worker_slots)
-            http = make_sender(settings.worker_transport, guard=guard, limits=limits)
+            proxy = Proxy.from_url(settings.egress_proxy.get_secret_value())
+            http = make_sender(settings.worker_transport, guard=guard, limits=limits, proxy=proxy)
             try:
                 await http.prove_guarded()
                 await self._serve(engine, http)

@@ -14,7 +14,7 @@ from app.core.settings import load_settings
 from workers.guard import EgressGuard
 from workers.http1.errors import GuardNotInForce
 from workers.resolver import ThreadResolver
-from workers.transport import make_sender
+from workers.transport import Proxy, make_sender
 
 
 async def prove_guarded() -> int:
@@ -26,7 +26,8 @@ async def prove_guarded() -> int:
     """
     settings = load_settings(need_database=False)
     guard = EgressGuard(policy=policy_of(settings), resolver=ThreadResolver())
-    sender = make_sender(settings.worker_transport, guard=guard)
+    proxy = Proxy.from_url(settings.egress_proxy.get_secret_value())
+    sender = make_sender(settings.worker_transport, guard=guard, proxy=proxy)
     try:
         await sender.prove_guarded()
     finally:

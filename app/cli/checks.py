@@ -239,7 +239,8 @@ def egress(settings: Settings) -> Check:
     return Check(
         "egress policy",
         ok=True,
-        detail=f"private addresses are refused, but {opened}" if opened else "private addresses are refused",
+        detail=(f"private addresses are refused, but {opened}" if opened else "private addresses are refused")
+        + _through(settings.egress_proxy.get_secret_value()),
     )
 
 
@@ -297,6 +298,14 @@ def api(url: str) -> Check:
         detail=f"{url}/readyz answers {answer.status_code}",
         advice=f"See what it says about itself: curl {url}/readyz",
     )
+
+
+def _through(proxy: str) -> str:
+    """Name the egress proxy without its credentials."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(proxy)
+    return f"; all goes through the proxy {parts.hostname}:{parts.port or 80}" if proxy else ""
 
 
 def _processes_claim(number: int) -> str:
