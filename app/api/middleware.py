@@ -81,7 +81,9 @@ class RequestMiddleware:
         try:
             await self.app(scope, limited, send_with_headers)
         except Exception as error:
-            response = problem_response(error, instance=scope["path"], request_id=request_id)
+            # Publishing comes here; what FastAPI's routes raise is answered by `problems`.
+            seen = scope["app"].state.auth_failures.judge(error, scope)
+            response = problem_response(seen, instance=scope["path"], request_id=request_id)
             if status:
                 # Too late for another answer; the server closes the connection.
                 raise
