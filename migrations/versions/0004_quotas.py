@@ -10,19 +10,15 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
-_COLUMNS = {
-    "events_per_second": sa.Double(),
-    "payload_bytes_per_second": sa.BigInteger(),
-    "max_endpoints": sa.BigInteger(),
-}
-
 
 def upgrade() -> None:
     # Columns without a default: no row is rewritten.
-    for name, kind in _COLUMNS.items():
-        op.add_column("workspaces", sa.Column(name, kind, nullable=True))
+    op.add_column("workspaces", sa.Column("events_per_second", sa.Double(), nullable=True))
+    op.add_column("workspaces", sa.Column("payload_bytes_per_second", sa.BigInteger(), nullable=True))
+    op.add_column("workspaces", sa.Column("max_endpoints", sa.BigInteger(), nullable=True))
 
 
 def downgrade() -> None:
-    for name in reversed(_COLUMNS):
-        op.drop_column("workspaces", name)
+    op.drop_column("workspaces", "max_endpoints")
+    op.drop_column("workspaces", "payload_bytes_per_second")
+    op.drop_column("workspaces", "events_per_second")
