@@ -13,13 +13,14 @@ from collections import OrderedDict
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
+from app.api.client_address import address_of
 from app.api.problems import RateLimited
 from app.core.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from starlette.types import Scope
+    from starlette.requests import Request
 
 # Addresses seen least recently are forgotten.
 MAX_ADDRESSES = 10_000
@@ -37,14 +38,14 @@ class AuthFailures:
         # What is left to each address, and since when.
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
-    def judge(self, error: Exception, scope: Scope) -> Exception:
+    def judge(self, error: Exception, request: Request) -> Exception:
         """Return the error that the caller is to see: `error` itself, or RateLimited for one failure too many.
 
         A request without the header is no guess, and is not counted.
         """
-        if not isinstance(error, Unauthenticated) or self._per_minute <= 0 or not _has_key(scope):
+        if not isinstance(error, Unauthenticated) or self._per_minute <= 0 or not _has_key(request):
             return error
-        address = _network_of(scope)
+        address = _network_of(address_of(request) or "")
         now = self._monotonic()
         left, at = self._left.pop(address, (float(self._per_minute), now))
         rate = self._per_minute / _SECONDS
@@ -64,13 +65,11 @@ class AuthFailures:
         )
 
 
-def _has_key(scope: Scope) -> bool:
-    return any(name == b"authorization" for name, _ in scope["headers"])
+def _has_key(request: Request) -> bool:
+    return any(name == b"authorization" for name, _ in request.scope["headers"])
 
 
-def _network_of(scope: Scope) -> str:
-    client = scope.get("client")
-    text = str(client[0]) if client else ""
+def _network_of(text: str) -> str:
     try:
         address = ip_address(text)
     except ValueError:

@@ -130,7 +130,7 @@ class _Plain(RequestError):
 
 
 async def _handle(request: Request, error: Exception) -> Response:
-    seen = request.app.state.auth_failures.judge(error, request.scope)
+    seen = request.app.state.auth_failures.judge(error, request)
     return problem_response(
         seen, instance=request.url.path, request_id=getattr(request.state, "request_id", "")
     )
