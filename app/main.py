@@ -17,6 +17,7 @@ from app.access.sessions import find_session
 from app.access.workspaces import ensure_first_workspace
 from app.account import router as account
 from app.api import documents, problems, unmatched
+from app.api.auth_failures import AuthFailures
 from app.api.idempotency import KeysInFlight
 from app.api.middleware import RequestMiddleware
 from app.api.rate_limit import RateLimiter
@@ -35,6 +36,7 @@ from app.events.feed_watch import FeedWatch
 from app.events.filter_errors import report_filter_errors
 from app.events.ingest import IngestBuffer
 from app.events.matching import EventMatcher
+from app.events.meter import PublishMeter
 from app.events.publish_route import PublishRoute
 from app.events.routing import RoutingCache
 from app.health import router as health
@@ -104,6 +106,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.find_key = find_key
     app.state.find_session = find_session
     app.state.rate_limiter = RateLimiter(per_second=settings.api_rate)
+    app.state.auth_failures = AuthFailures(per_minute=settings.auth_failures_per_minute)
+    app.state.publish_meter = PublishMeter(settings)
     app.state.keys_in_flight = KeysInFlight()
     problems.install(app)
     unmatched.install(app)

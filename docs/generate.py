@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import tomllib
 from http import HTTPStatus
 from inspect import getsource
 from pathlib import Path
@@ -20,7 +21,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from app.api.openapi import describe
 from app.api.problem_types import PROBLEM_TYPES
 from app.cli.reference import reference
-from app.core import metrics, settings
+from app.core import egress, metrics, settings
 from app.core.error_classes import FIRST_CLIENT_ERROR, FIRST_SERVER_ERROR, ErrorClass, explain
 from app.core.settings import Settings
 from app.deliveries.state import FINAL, MOVES, State
@@ -36,6 +37,13 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 CLI_PAGE = ROOT / "docs" / "reference" / "cli.md"
+
+VECTORS = ROOT / "tests" / "egress" / "vectors.toml"
+_VERDICTS = {
+    "save": "refused at save",
+    "connect": "taken, refused at connect",
+    "never": "sent",
+}
 
 _PART = re.compile(
     r"(?P<head><!-- generated: (?P<name>[a-z-]+) -->\n).*?(?P<tail><!-- end: (?P=name) -->)", re.DOTALL
@@ -198,6 +206,62 @@ def publishing_limits() -> str:
     )
 
 
+def egress_ranges() -> str:
+    """The addresses and ports that the egress policy denies."""
+    denied = ", ".join(f"`{network}`" for network in egress.DENIED_IPV4)
+    less = ", ".join(f"`{network}`" for network in egress.DENIED_IPV6)
+    ports = ", ".join(str(port) for port in sorted(egress.DENIED_PORTS))
+    names = ", ".join(f"`*.{suffix}`" for suffix in egress.DENIED_SUFFIXES)
+    return _table(
+        ("what", "denied"),
+        (
+            ("IPv4", denied),
+            ("IPv6", f"all but `{egress.ALLOWED_IPV6}`, and of that {less}; every address with a scope id"),
+            ("names", f"{names}, also without the star and the dot; our own"),
+            (
+                "ports",
+                f"0, and 1 to {egress.FIRST_UNPRIVILEGED_PORT - 1:,} but 80 and 443; of the others {ports}",
+            ),
+        ),
+    )
+
+
+def egress_vectors() -> str:
+    """The targets that the tests walk, and what becomes of each."""
+    with VECTORS.open("rb") as file:
+        groups = tomllib.load(file)["groups"]
+    return "\n".join(_vectors_of(group) for group in groups)
+
+
+def _vectors_of(group: dict[str, Any]) -> str:
+    given = ", ".join(f"`BELLWIRE_{name.upper()}={value}`" for name, value in group.get("with", {}).items())
+    rows = (
+        (f"`{_visible(vector['target'])}`", _leads_to(vector), _VERDICTS[vector["refused"]], vector["why"])
+        for vector in group["vectors"]
+    )
+    return (
+        f"### {group['name']}\n\n"
+        + (f"With {given}.\n\n" if given else "")
+        + _table(("target", "leads to", "verdict", "why"), rows)
+    )
+
+
+def _leads_to(vector: dict[str, Any]) -> str:
+    parts = [", ".join(vector.get("answers", ()))]
+    if "rebound" in vector:
+        parts.append("then " + ", ".join(vector["rebound"]))
+    if "redirect" in vector:
+        parts.append(f"redirect to `{vector['redirect']}`")
+    return " ".join(part for part in parts if part) or "–"
+
+
+def _visible(target: str) -> str:
+    """Write what cannot be seen, or looks like something else, by its number."""
+    return "".join(
+        character if " " <= character <= "~" else f"\\u{ord(character):04x}" for character in target
+    )
+
+
 def _kind_of(field: FieldInfo) -> str:
     kind = field.annotation
     if get_origin(kind) is Literal:
@@ -271,6 +335,8 @@ def _lines(heads: list[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "egress-ranges": egress_ranges,
+    "egress-vectors": egress_vectors,
     "error-classes": error_classes_table,
     "metrics": metrics_table,
     "moves": states_table,

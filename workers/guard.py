@@ -58,8 +58,7 @@ class EgressGuard:
         of what is behind a name), DnsError, or EngineSaturated.
         """
         try:
-            self.policy.check_port(port)
-            self.policy.check_host(host)
+            self.policy.check_target(host, port)
         except EgressDenied as denied:
             raise BlockedAddress(denied.reason) from None
         if parse_literal(host) is not None:
@@ -67,7 +66,7 @@ class EgressGuard:
         addresses = await self.resolver.resolve(host, deadline=deadline)
         for address in addresses:
             try:
-                self.policy.check_address(address)
+                self.policy.check_answer(address, port)
             except EgressDenied:
                 raise BlockedAddress(
                     f"The host name {host} leads to an address that the egress policy forbids."

@@ -19,7 +19,7 @@ from app.core import ids, partitions
 from app.core.clock import SKEW_WORTH_REPORTING_SECONDS, DatabaseClock
 from app.core.crypto import Keyring
 from app.core.db import adjust_clock, make_engine
-from app.core.egress import EgressPolicy
+from app.core.outbound import policy_of
 from workers.drain import Drain
 from workers.endpoint_settings import EndpointCache
 from workers.event_bodies import EventCache
@@ -29,7 +29,7 @@ from workers.listener import listen
 from workers.recorder import Recorder
 from workers.resolver import ThreadResolver
 from workers.sender import Sender
-from workers.transport import EngineLimits, make_sender
+from workers.transport import EngineLimits, Proxy, make_sender
 from workers.upkeep import run_upkeep
 
 if TYPE_CHECKING:
@@ -112,9 +112,10 @@ class Resident:
         try:
             if not await self._connect(engine):
                 return
-            guard = EgressGuard(policy=EgressPolicy(allow=settings.egress_allow), resolver=ThreadResolver())
+            guard = EgressGuard(policy=policy_of(settings), resolver=ThreadResolver())
             limits = EngineLimits(max_connections=2 * settings.worker_slots, max_idle=settings.worker_slots)
-            http = make_sender(settings.worker_transport, guard=guard, limits=limits)
+            proxy = Proxy.from_url(settings.egress_proxy.get_secret_value())
+            http = make_sender(settings.worker_transport, guard=guard, limits=limits, proxy=proxy)
             try:
                 await http.prove_guarded()
                 await self._serve(engine, http)

@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from app.core.egress import EgressPolicy
 from app.core.errors import BellwireError
+from app.core.outbound import policy_of
 from app.core.settings import load_settings
 from workers.guard import EgressGuard
 from workers.http1.errors import GuardNotInForce
 from workers.resolver import ThreadResolver
-from workers.transport import make_sender
+from workers.transport import Proxy, make_sender
 
 
 async def prove_guarded() -> int:
@@ -25,8 +25,9 @@ async def prove_guarded() -> int:
 
     """
     settings = load_settings(need_database=False)
-    guard = EgressGuard(policy=EgressPolicy(allow=settings.egress_allow), resolver=ThreadResolver())
-    sender = make_sender(settings.worker_transport, guard=guard)
+    guard = EgressGuard(policy=policy_of(settings), resolver=ThreadResolver())
+    proxy = Proxy.from_url(settings.egress_proxy.get_secret_value())
+    sender = make_sender(settings.worker_transport, guard=guard, proxy=proxy)
     try:
         await sender.prove_guarded()
     finally:

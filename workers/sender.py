@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import orjson
+import structlog
 
 from app.core import ids
 from app.deliveries.record import TRIGGERS, Finished, Settle
@@ -28,9 +29,13 @@ if TYPE_CHECKING:
     from workers.event_bodies import EventBody
     from workers.transport import Sender as HttpSender
 
+log = structlog.get_logger(__name__)
+
 TRIGGER_REPLAY, TRIGGER_TEST = TRIGGERS.index("replay"), TRIGGERS.index("test")
 # A delivery that we cannot send (a bug, a secret that cannot be opened) is looked at again so often.
 OWN_FAULT_SECONDS = 15.0
+# Such a fault is told once in this time, by its kind.
+TELL_SECONDS = 10.0
 
 
 class _Request(msgspec.Struct, kw_only=True):
@@ -47,6 +52,7 @@ class Sender:
         self._engine = engine
         self._clock = clock
         self._worker = worker
+        self._told_at: dict[type[EngineFault], float] = {}
 
     async def send(
         self, claimed: Claimed, *, settings: EndpointSettings, event: EventBody, deadline: float
@@ -90,7 +96,8 @@ class Sender:
                 outcome=classify_error(error), timings=error.timings, connection=error.connection,
                 headers=error.headers, body=error.received,
             )  # fmt: skip
-        except EngineFault:
+        except EngineFault as error:
+            self._tell(error)
             return released(claimed, delay_seconds=OWN_FAULT_SECONDS)
         took = (time.perf_counter() - started) * 1000
         return self._finish(
@@ -99,6 +106,13 @@ class Sender:
             connection=exchange.connection, headers=exchange.headers, body=exchange.body,
             truncated=exchange.body_truncated,
         )  # fmt: skip
+
+    def _tell(self, fault: EngineFault) -> None:
+        """Log a fault of our own, not for every delivery that it stops."""
+        now = time.monotonic()
+        if now - self._told_at.get(type(fault), -TELL_SECONDS) >= TELL_SECONDS:
+            self._told_at[type(fault)] = now
+            log.warning("send.own_fault", error=type(fault).__name__, detail=str(fault))
 
     def _finish(
         self,

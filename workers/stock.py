@@ -24,12 +24,14 @@ from workers.http1.errors import (
     GuardNotInForce,
     HeadersTooLarge,
     ProtocolError,
+    ProxyFault,
     ReadTimeout,
     SendError,
     TlsError,
 )
 from workers.http1.exchange import ConnectionInfo, Exchange, Timings
 from workers.http1.limits import EngineLimits
+from workers.http1.proxy import REACH_SECONDS, Proxy, no_tunnel_in_time, read_answer
 from workers.http1.request import encode_headers
 from workers.http1.target import Target
 
@@ -52,8 +54,10 @@ class StockSender:
         guard: EgressGuard,
         limits: EngineLimits | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._guard = guard
+        self._proxy = proxy
         self._limits = limits or EngineLimits()
         self._in_flight: Counter[str] = Counter()
         self._pool = httpcore2.AsyncConnectionPool(
@@ -61,7 +65,7 @@ class StockSender:
             max_connections=self._limits.max_connections,
             max_keepalive_connections=self._limits.max_idle,
             keepalive_expiry=self._limits.idle_seconds,
-            network_backend=_GuardedBackend(guard, inner=httpcore2.AnyIOBackend()),
+            network_backend=_GuardedBackend(guard, inner=httpcore2.AnyIOBackend(), proxy=proxy),
         )
 
     async def post(
@@ -100,6 +104,9 @@ class StockSender:
         try:
             async with asyncio.timeout(patience + LATE_SECONDS):
                 response = await self._pool.handle_async_request(request)
+        except SendError as error:
+            error.timings = phases.timings()
+            raise
         except httpcore2.PoolTimeout:
             raise EngineSaturated("All connections of this worker are busy. Give it fewer slots.") from None
         except (TimeoutError, httpcore2.TimeoutException):
@@ -116,7 +123,7 @@ class StockSender:
     async def prove_guarded(self) -> None:
         """Start-up self-test; as `HttpEngine.prove_guarded`."""
         for guard, host, port in self._guard.probes():
-            backend = _GuardedBackend(guard, inner=_RefusingBackend())
+            backend = _GuardedBackend(guard, inner=_RefusingBackend(), proxy=self._proxy)
             try:
                 await backend.connect_tcp(host, port, timeout=PROBE_SECONDS)
             except BlockedAddress:
@@ -176,9 +183,12 @@ class StockSender:
 
 
 class _GuardedBackend(httpcore2.AsyncNetworkBackend):
-    def __init__(self, guard: EgressGuard, *, inner: httpcore2.AsyncNetworkBackend) -> None:
+    def __init__(
+        self, guard: EgressGuard, *, inner: httpcore2.AsyncNetworkBackend, proxy: Proxy | None
+    ) -> None:
         self._guard = guard
         self._inner = inner
+        self._proxy = proxy
 
     async def connect_tcp(
         self,
@@ -192,6 +202,8 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
         failure: Exception | None = None
         for address in await self._guard.vet(host, port=port, deadline=deadline):
             try:
+                if self._proxy is not None:
+                    return await self._tunnel(self._proxy, address, port=port, deadline=deadline)
                 return await self._inner.connect_tcp(
                     address,
                     port,
@@ -199,9 +211,71 @@ class _GuardedBackend(httpcore2.AsyncNetworkBackend):
                     local_address=local_address,
                     socket_options=socket_options,
                 )
-            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+            except (
+                httpcore2.ConnectError,
+                httpcore2.ConnectTimeout,
+                ConnectRefused,
+                ConnectTimeout,
+            ) as error:
                 failure = error
         raise failure or httpcore2.ConnectError("There is no address to connect to.")
+
+    async def _tunnel(
+        self, proxy: Proxy, address: str, *, port: int, deadline: float
+    ) -> httpcore2.AsyncNetworkStream:
+        stream = await self._reach(proxy, deadline=min(deadline, time.monotonic() + REACH_SECONDS))
+        try:
+            patience = max(deadline - time.monotonic(), 0)
+            await stream.write(proxy.request(address, port), timeout=patience)
+            await read_answer(lambda most: stream.read(most, timeout=max(deadline - time.monotonic(), 0)))
+        except BaseException as error:
+            await stream.aclose()
+            if isinstance(error, httpcore2.TimeoutException):
+                raise no_tunnel_in_time() from None
+            if isinstance(error, httpcore2.NetworkError):
+                raise proxy.cannot_be_reached("it closed the connection.") from None
+            raise
+        return _Tunnel(stream, place=(address, port))
+
+    async def _reach(self, proxy: Proxy, *, deadline: float) -> httpcore2.AsyncNetworkStream:
+        failure: ProxyFault | None = None
+        for address in await proxy.addresses(self._guard.resolver, deadline=deadline):
+            try:
+                return await self._inner.connect_tcp(
+                    address, proxy.port, timeout=max(deadline - time.monotonic(), 0)
+                )
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failure = proxy.cannot_be_reached(f"{error or 'no answer in time'}.")
+        raise failure or proxy.cannot_be_reached("it has no address.")
+
+
+class _Tunnel(httpcore2.AsyncNetworkStream):
+    """A stream through the proxy whose other end, for the delivery log, is the receiver."""
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream, *, place: tuple[str, int]) -> None:
+        self._stream = stream
+        self._place = place
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore2.AsyncNetworkStream:
+        stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        return _Tunnel(stream, place=self._place)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._place if info == "server_addr" else self._stream.get_extra_info(info)
 
 
 class _RefusingBackend(httpcore2.AsyncNetworkBackend):

@@ -26,12 +26,14 @@ from workers.http1.errors import (
     NoAnswer,
     NotSent,
     ProtocolError,
+    ProxyFault,
     ReadTimeout,
     SendError,
     TlsError,
 )
 from workers.http1.exchange import ConnectionInfo, Exchange, Timings
 from workers.http1.limits import EngineLimits
+from workers.http1.proxy import Proxy
 from workers.http1.request import encode_headers
 from workers.http1.target import Target
 from workers.stock import StockSender
@@ -55,6 +57,8 @@ __all__ = [
     "NoAnswer",
     "NotSent",
     "ProtocolError",
+    "Proxy",
+    "ProxyFault",
     "ReadTimeout",
     "SendError",
     "Sender",
@@ -107,11 +111,12 @@ def make_sender(
     guard: EgressGuard,
     limits: EngineLimits | None = None,
     ssl_context: ssl.SSLContext | None = None,
+    proxy: Proxy | None = None,
 ) -> Sender:
     """Return the sender that `BELLWIRE_WORKER_TRANSPORT` names; call it inside the event loop that sends."""
     if kind == "stock":
-        return StockSender(guard=guard, limits=limits, ssl_context=ssl_context)
-    return HttpEngine(guard=guard, limits=limits, ssl_context=ssl_context)
+        return StockSender(guard=guard, limits=limits, ssl_context=ssl_context, proxy=proxy)
+    return HttpEngine(guard=guard, limits=limits, ssl_context=ssl_context, proxy=proxy)
 
 
 class BellwireTransport(httpx2.AsyncBaseTransport):
@@ -172,6 +177,7 @@ _EXCEPTIONS: dict[type[Exception], type[httpx2.TransportError]] = {
     HeadersTooLarge: httpx2.RemoteProtocolError,
     EngineClosed: httpx2.CloseError,
     EngineSaturated: httpx2.PoolTimeout,
+    ProxyFault: httpx2.ProxyError,
     GuardNotInForce: httpx2.ConnectError,
     EngineFault: httpx2.NetworkError,
 }

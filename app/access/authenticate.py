@@ -6,12 +6,13 @@ import asyncio
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text as sql
 
 from app.core.crypto import api_key_digest, is_mistyped_key, key_id_of, same_digest
 from app.core.errors import Unauthenticated
+from app.core.quotas import NO_QUOTAS, Quotas
 from app.models import Role
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
+    from sqlalchemy import Row
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
     from app.core.clock import DatabaseClock
@@ -28,11 +30,13 @@ CACHE_SECONDS = 10.0
 CACHE_ENTRIES = 10_000
 
 _FIND = sql("""
-SELECT id, workspace_id, application_id, role, digest, expires_at,
-       revoked_at <= now() AS revoked,
-       expires_at <= now() AS expired,
-       coalesce(last_used_at < now() - interval '1 minute', true) AS use_is_old
-  FROM api_keys WHERE key_id = :key_id
+SELECT k.id, k.workspace_id, k.application_id, k.role, k.digest, k.expires_at,
+       k.revoked_at <= now() AS revoked,
+       k.expires_at <= now() AS expired,
+       coalesce(k.last_used_at < now() - interval '1 minute', true) AS use_is_old,
+       w.events_per_second, w.payload_bytes_per_second, w.max_endpoints
+  FROM api_keys k JOIN workspaces w ON w.id = k.workspace_id
+ WHERE k.key_id = :key_id
 """)
 # Whoever finds the row locked leaves it to the other: nobody waits for a statistic.
 _TOUCH = sql("""
@@ -52,6 +56,7 @@ class CachedKey:
     application_id: UUID | None
     role: Role
     expires_at: datetime | None
+    quotas: Quotas = NO_QUOTAS
 
 
 async def find_key(connection: AsyncConnection, text: str) -> CachedKey:
@@ -82,7 +87,15 @@ async def find_key(connection: AsyncConnection, text: str) -> CachedKey:
         application_id=row.application_id,
         role=Role(row.role),
         expires_at=row.expires_at,
+        quotas=_quotas_of(row),
     )
+
+
+def _quotas_of(row: Row[Any]) -> Quotas:
+    own = (row.events_per_second, row.payload_bytes_per_second, row.max_endpoints)
+    if own == (None, None, None):
+        return NO_QUOTAS
+    return Quotas(events_per_second=own[0], payload_bytes_per_second=own[1], endpoints=own[2])
 
 
 class KeyCache:

@@ -34,6 +34,12 @@ async def list_workspaces(session: AsyncSession, *, page: PageRequest) -> Page[W
     return await fetch_page(session, select(Workspace), id_column=Workspace.id, page=page)
 
 
+async def lock_workspace(session: AsyncSession, workspace_id: UUID) -> Workspace | None:
+    """Lock and return a workspace; what only refers to it is not held up."""
+    query = select(Workspace).where(Workspace.id == workspace_id).with_for_update(key_share=True)
+    return (await session.scalars(query)).one_or_none()
+
+
 async def has_workspaces(session: AsyncSession) -> bool:
     """Tell whether there is any workspace yet."""
     return bool(await session.scalar(select(exists().select_from(Workspace))))

@@ -18,6 +18,7 @@ from app.access.schemas import (
     RolledKeyAnswer,
     WorkspaceAnswer,
     WorkspaceCreate,
+    WorkspaceUpdate,
 )
 from app.api.client_address import address_of
 from app.api.dependencies import Admin, InstanceOperator, RuntimeDep, Session
@@ -29,6 +30,7 @@ from app.models import Role
 router = APIRouter(tags=["Access"], route_class=TransactionalRoute)
 
 KeyReference = Annotated[str, Path(description="The key's id (`key_...`).")]
+WorkspaceReference = Annotated[str, Path(description="The workspace's id (`wsp_...`).")]
 
 
 @router.post("/v1/api-keys", status_code=201)
@@ -110,6 +112,25 @@ async def create_workspace(
         request_id=request.state.request_id,
     )
     return NewWorkspaceAnswer.made(made)
+
+
+@router.patch("/v1/workspaces/{workspace}")
+async def update_workspace(
+    request: Request,
+    workspace: WorkspaceReference,
+    body: WorkspaceUpdate,
+    _: InstanceOperator,
+    session: Session,
+) -> WorkspaceAnswer:
+    """Change what a workspace may use; quotas that are left out stay as they are. Takes the instance key only."""
+    row = await workspaces.set_quotas(
+        session,
+        workspace,
+        changes=body.quotas.changes(),
+        address=request.client.host if request.client else None,
+        request_id=request.state.request_id,
+    )
+    return WorkspaceAnswer.of(row)
 
 
 @router.get("/v1/workspaces")

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, JsonValue
 
 from app.access.audit import AUDIT_ENTRY
 from app.access.keys import MAX_OVERLAP_SECONDS, IssuedKey
-from app.api.schemas import Answer, Model, Name, Timestamp
+from app.api.schemas import Answer, Model, Name, Patch, Timestamp
 from app.core import ids
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _KEY_SHOWN: dict[str, JsonValue] = {
     "created_at": "2026-01-31T12:00:00.123456Z",
     "last_used_at": None,
 }
+MAX_QUOTA = 1_000_000_000_000
 _SHOWN_ONCE = "The key itself. It is shown now and never again: only its hash is stored."
 
 
@@ -139,17 +140,62 @@ class WorkspaceCreate(Model):
     name: Name
 
 
+class QuotasUpdate(Patch):
+    """What a workspace may use; null is this server's default, 0 no limit."""
+
+    events_per_second: float | None = Field(
+        default=None, ge=0, le=MAX_QUOTA, allow_inf_nan=False, description="Events published per second."
+    )
+    payload_bytes_per_second: int | None = Field(
+        default=None, ge=0, le=MAX_QUOTA, description="Bytes of published bodies per second."
+    )
+    endpoints: int | None = Field(default=None, ge=0, le=MAX_QUOTA, description="How many endpoints.")
+
+
+class WorkspaceUpdate(Model):
+    """Changes to a workspace."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"quotas": {"events_per_second": 50, "endpoints": 100}}]}
+    )
+
+    quotas: QuotasUpdate
+
+
+class WorkspaceQuotas(Answer):
+    """What a workspace may use; null is this server's default, 0 no limit."""
+
+    events_per_second: float | None
+    payload_bytes_per_second: int | None
+    endpoints: int | None
+
+    @classmethod
+    def of(cls, row: Workspace) -> WorkspaceQuotas:
+        """Show a row's."""
+        return cls(
+            events_per_second=row.events_per_second,
+            payload_bytes_per_second=row.payload_bytes_per_second,
+            endpoints=row.max_endpoints,
+        )
+
+
 class WorkspaceAnswer(Answer):
     """One customer of the service."""
 
     id: str
     name: str
+    quotas: WorkspaceQuotas
     created_at: Timestamp
 
     @classmethod
     def of(cls, row: Workspace) -> WorkspaceAnswer:
         """Show a row."""
-        return cls(id=ids.to_text(ids.WORKSPACE, row.id), name=row.name, created_at=row.created_at)
+        return cls(
+            id=ids.to_text(ids.WORKSPACE, row.id),
+            name=row.name,
+            quotas=WorkspaceQuotas.of(row),
+            created_at=row.created_at,
+        )
 
 
 class NewWorkspaceAnswer(WorkspaceAnswer):
@@ -161,6 +207,11 @@ class NewWorkspaceAnswer(WorkspaceAnswer):
                 {
                     "id": "wsp_01kb2m9w4e8f3tq6v7xz1y5n0r",
                     "name": "Acme",
+                    "quotas": {
+                        "events_per_second": None,
+                        "payload_bytes_per_second": None,
+                        "endpoints": None,
+                    },
                     "created_at": "2026-01-31T12:00:00.123456Z",
                     "api_key": "bw_5f2b9c0d1e3a4b6c_...",
                 }
@@ -176,6 +227,7 @@ class NewWorkspaceAnswer(WorkspaceAnswer):
         return cls(
             id=ids.to_text(ids.WORKSPACE, made.row.id),
             name=made.row.name,
+            quotas=WorkspaceQuotas.of(made.row),
             created_at=made.row.created_at,
             api_key=made.api_key,
         )

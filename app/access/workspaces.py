@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
@@ -13,6 +13,7 @@ from app.applications.service import new_application
 from app.core import ids
 from app.core.context import Caller
 from app.core.crypto import NewApiKey, api_key_digest, key_id_of
+from app.core.errors import NotFound
 from app.models import DEFAULT_APPLICATION_UID, OPERATIONS_APPLICATION_UID, Role, Workspace
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ BOOTSTRAP_KEY_NAME = "Bootstrap key"
 # One process makes the first workspace; the number is arbitrary, but fixed.
 _BOOTSTRAP_LOCK = 0x62656C6C_0010
 _KIND = "workspace"
+# Where a quota's name in the API is not its column's.
+_QUOTA_COLUMNS = {"endpoints": "max_endpoints"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,49 @@ async def create_workspace(
         after={"name": name},
     )
     return NewWorkspace(row=row, api_key=issued.text if issued else None)
+
+
+async def set_quotas(
+    session: AsyncSession,
+    workspace: str,
+    *,
+    changes: dict[str, Any],
+    address: str | None = None,
+    request_id: str | None = None,
+) -> Workspace:
+    """Change a workspace's quotas; `changes` has those that are named, by their names in the API.
+
+    Raises:
+        NotFound: there is no such workspace.
+
+    """
+    workspace_id = ids.from_text(ids.WORKSPACE, workspace)
+    row = await queries.lock_workspace(session, workspace_id) if workspace_id is not None else None
+    if row is None:
+        raise NotFound("There is no workspace with this id. List them with GET /v1/workspaces.")
+    columns = {_QUOTA_COLUMNS.get(name, name): value for name, value in changes.items()}
+    before = {name: getattr(row, name) for name in columns}
+    for name, value in columns.items():
+        setattr(row, name, value)
+    await session.flush()
+    if before != columns:
+        await audit.record(
+            session,
+            Caller(
+                workspace_id=row.id,
+                role=Role.ADMIN,
+                actor_kind="instance",
+                actor_id="instance",
+                address=address,
+                request_id=request_id,
+            ),
+            action="workspace.quotas_changed",
+            object_kind=_KIND,
+            object_id=ids.to_text(ids.WORKSPACE, row.id),
+            before=before,
+            after=columns,
+        )
+    return row
 
 
 async def ensure_first_workspace(runtime: Runtime) -> None:

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import structlog
+from starlette.requests import Request
 
 from app.api.problems import TooLarge, problem_response
 from app.core import metrics
@@ -81,7 +82,9 @@ class RequestMiddleware:
         try:
             await self.app(scope, limited, send_with_headers)
         except Exception as error:
-            response = problem_response(error, instance=scope["path"], request_id=request_id)
+            # Publishing comes here; what FastAPI's routes raise is answered by `problems`.
+            seen = scope["app"].state.auth_failures.judge(error, Request(scope))
+            response = problem_response(seen, instance=scope["path"], request_id=request_id)
             if status:
                 # Too late for another answer; the server closes the connection.
                 raise

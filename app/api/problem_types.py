@@ -112,6 +112,15 @@ PROBLEM_TYPES: tuple[ProblemType, ...] = (
         "Change the existing one with PATCH /v1/event-types/{name}, or choose another name.",
     ),
     ProblemType(
+        "quota-reached",
+        409,
+        "The workspace has all that it may have",
+        "The workspace's quota of this kind of object is used up.",
+        "The operator of this server bounds how many a workspace may have: BELLWIRE_WORKSPACE_ENDPOINTS, or a "
+        "quota of the workspace's own.",
+        "Delete what is no longer needed, or ask the operator for a higher quota.",
+    ),
+    ProblemType(
         "reserved-application",
         409,
         "This application is reserved",
@@ -166,10 +175,29 @@ PROBLEM_TYPES: tuple[ProblemType, ...] = (
         "rate-limited",
         429,
         "Too many requests",
-        "This API key has used up its requests for the moment.",
-        "The operator of this server has set BELLWIRE_API_RATE, a number of requests per second and key.",
+        "This API key has used up its requests for the moment, or too many requests from this address carried a key "
+        "that is not valid.",
+        "The operator of this server has set BELLWIRE_API_RATE, a number of requests per second and key, or "
+        "BELLWIRE_AUTH_FAILURES_PER_MINUTE. A valid key is never refused because of others at its address.",
         "Wait as long as `Retry-After` says. To publish much, use POST /v1/events/batch: up to 1,000 events in one "
         "request.",
+    ),
+    ProblemType(
+        "quota-exceeded",
+        429,
+        "The workspace publishes more than it may",
+        "The workspace has used up its events or its bytes for the moment; nothing of this request was stored.",
+        "The operator of this server bounds what a workspace may publish per second, for all its keys together.",
+        "Send the same request again after `Retry-After` seconds, and slow down; ask the operator for a higher quota "
+        "if it happens often.",
+    ),
+    ProblemType(
+        "headers-too-large",
+        431,
+        "The headers are too large",
+        "The request line and the headers are longer together than the 64 KiB that this server takes.",
+        "A proxy or a client adds cookies or other headers without end, or a query string is very long.",
+        "Send fewer and shorter headers; put what is long into the body.",
     ),
     ProblemType(
         "internal",

@@ -130,8 +130,9 @@ class _Plain(RequestError):
 
 
 async def _handle(request: Request, error: Exception) -> Response:
+    seen = request.app.state.auth_failures.judge(error, request)
     return problem_response(
-        error, instance=request.url.path, request_id=getattr(request.state, "request_id", "")
+        seen, instance=request.url.path, request_id=getattr(request.state, "request_id", "")
     )
 
 

@@ -217,9 +217,10 @@ def broker(settings: Settings) -> Check:
 
 def egress(settings: Settings) -> Check:
     """Ask the policy about addresses that it must refuse, with the ranges that the operator opened."""
-    from app.core.egress import EgressDenied, EgressPolicy
+    from app.core.egress import EgressDenied
+    from app.core.outbound import policy_of
 
-    policy = EgressPolicy(allow=settings.egress_allow)
+    policy = policy_of(settings)
     reachable = []
     for address in METADATA_ADDRESSES:
         try:
@@ -238,7 +239,8 @@ def egress(settings: Settings) -> Check:
     return Check(
         "egress policy",
         ok=True,
-        detail=f"private addresses are refused, but {opened}" if opened else "private addresses are refused",
+        detail=(f"private addresses are refused, but {opened}" if opened else "private addresses are refused")
+        + _through(settings.egress_proxy.get_secret_value()),
     )
 
 
@@ -296,6 +298,14 @@ def api(url: str) -> Check:
         detail=f"{url}/readyz answers {answer.status_code}",
         advice=f"See what it says about itself: curl {url}/readyz",
     )
+
+
+def _through(proxy: str) -> str:
+    """Name the egress proxy without its credentials."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(proxy)
+    return f"; all goes through the proxy {parts.hostname}:{parts.port or 80}" if proxy else ""
 
 
 def _processes_claim(number: int) -> str:

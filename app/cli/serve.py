@@ -14,6 +14,7 @@ import structlog
 import uvicorn
 import uvloop
 
+from app.cli.bounded_http import BoundedHttpProtocol
 from app.cli.outcome import Unavailable
 from app.core import logging
 from app.core.errors import BellwireError
@@ -59,7 +60,7 @@ def serve_api(settings: Settings) -> None:
         uvicorn.Config(
             application,
             interface="asgi3",
-            http="httptools",
+            http=BoundedHttpProtocol,
             ws="none",
             lifespan="on",
             access_log=False,  # One line per request is the application's own, without query strings.

@@ -9,6 +9,7 @@
         ├── Forbidden           403
         ├── Unauthenticated     401
         ├── TooBusy             503 with Retry-After
+        ├── QuotaExceeded       429 with Retry-After
         ├── Invalid             422 with pointers
         └── Malformed           400, the body is not JSON at all
 
@@ -85,6 +86,13 @@ class TooBusy(RequestError):
     """The server cannot take it now; nothing was stored; the same request may be sent again."""
 
     slug = "too-busy"
+    retry_after_seconds = 1
+
+
+class QuotaExceeded(RequestError):
+    """The workspace has used up what it may use for now; nothing was stored."""
+
+    slug = "quota-exceeded"
     retry_after_seconds = 1
 
 

@@ -102,6 +102,20 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(default=1_048_576, ge=1_024, description="Largest request body, bytes.")
     max_batch_body_bytes: int = Field(default=10_485_760, ge=1_024, description="Largest batch body, bytes.")
     api_rate: float = Field(default=0, ge=0, description="Requests per second and API key; 0 is no limit.")
+    auth_failures_per_minute: int = Field(
+        default=300,
+        ge=0,
+        description="Requests with a wrong key that one address may send before it gets 429; 0 is no limit.",
+    )
+    workspace_events_per_second: float = Field(
+        default=0, ge=0, description="Events that a workspace may publish per second; 0 is no limit."
+    )
+    workspace_payload_bytes_per_second: int = Field(
+        default=0, ge=0, description="Bytes of bodies that a workspace may publish per second; 0 is no limit."
+    )
+    workspace_endpoints: int = Field(
+        default=0, ge=0, description="Endpoints that a workspace may have; 0 is no limit."
+    )
     api_pool_size: int = Field(default=10, ge=1, description="Connections for requests, per API process.")
     publish_pool_size: int = Field(
         default=3, ge=1, description="Connections for publishing: two flushes overlap, one looks things up."
@@ -163,6 +177,14 @@ class Settings(BaseSettings):
     egress_allow: Annotated[tuple[Network, ...], NoDecode] = Field(
         default=(), description="Ranges that deliveries may go to although the policy forbids them."
     )
+    egress_deny: Annotated[tuple[Network, ...], NoDecode] = Field(
+        default=(),
+        description="Ranges that deliveries may not go to, whatever else allows them: your own public addresses.",
+    )
+    egress_proxy: SecretStr = Field(
+        default=SecretStr(""),
+        description="`http://user:password@host:port` of a proxy that all deliveries go through, by CONNECT.",
+    )
     retry_schedule: Annotated[tuple[int, ...], NoDecode] = Field(
         default=(5, 30, 120, 600, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
         description="Default delays in seconds: 12 attempts over about 3.2 days.",
@@ -185,7 +207,13 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "egress_allow", "encryption_keys", "retry_schedule", "trusted_proxies", "oidc_domains", mode="before"
+        "egress_allow",
+        "egress_deny",
+        "encryption_keys",
+        "retry_schedule",
+        "trusted_proxies",
+        "oidc_domains",
+        mode="before",
     )
     @classmethod
     def _split_commas(cls, value: object) -> object:
@@ -237,6 +265,23 @@ class Settings(BaseSettings):
         key = value.get_secret_value()
         if key and (not key.startswith("bw_") or len(key) < 32):  # noqa: PLR2004
             raise ValueError("the bootstrap key must begin with bw_ and have at least 32 characters")
+        return value
+
+    @field_validator("egress_proxy")
+    @classmethod
+    def _proxy_is_an_http_address(cls, value: SecretStr) -> SecretStr:
+        url = value.get_secret_value()
+        if not url:
+            return value
+        # Nothing of it goes into the message: it may hold a password.
+        fault = "the proxy must look like http://host:port or http://user:password@host:port"
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme == "http" and parts.hostname and parts.port != 0
+        except ValueError:
+            raise ValueError(fault) from None
+        if not good or parts.path not in {"", "/"} or parts.query or parts.fragment or not url.isprintable():
+            raise ValueError(fault)
         return value
 
     @property

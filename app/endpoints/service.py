@@ -24,6 +24,7 @@ from app.endpoints.changes import (
 from app.endpoints.circuit import close_after_enabling
 from app.endpoints.disabling import tell_of_disabled
 from app.endpoints.headers import check_headers, merge_headers, open_headers, seal_headers
+from app.endpoints.room import require_room
 from app.endpoints.secrets import (
     DEFAULT_GRACE_SECONDS,
     check_secret,
@@ -108,6 +109,7 @@ async def create_endpoint(
     target = await require_application(session, caller, application)
     if await lock_application(session, target.id) is None:
         raise NotFound("The application was deleted a moment ago, so it can have no new endpoint.")
+    await require_room(session, caller, settings=settings)
     await bump_routing(session, target.id)
     endpoint = Endpoint(
         id=ids.uuid7(runtime.clock.unix_ms()),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from app.core.egress import EgressDenied, EgressPolicy
+from app.core.egress import EgressDenied
 from app.core.errors import Invalid
+from app.core.outbound import policy_of
 from app.models import Role
 
 if TYPE_CHECKING:
@@ -25,9 +25,8 @@ def check_url(url: str, *, settings: Settings, pointer: str = "/url") -> str:
         Invalid: the egress policy forbids it; the detail says why.
 
     """
-    policy = EgressPolicy(allow=settings.egress_allow, own_hosts=_own_hosts(settings))
     try:
-        return policy.check_url(url)
+        return policy_of(settings).check_url(url)
     except EgressDenied as denied:
         raise Invalid.at(pointer, denied.reason) from None
 
@@ -38,9 +37,3 @@ def shown_url(url: str, caller: Caller) -> str:
         return url
     head, mark, _ = url.partition("?")
     return head + _HIDDEN_QUERY if mark else head
-
-
-def _own_hosts(settings: Settings) -> list[str]:
-    """Return our public name; `localhost` is everybody's, and the rule for loopback decides about it."""
-    host = urlsplit(settings.public_url).hostname
-    return [host] if host and host != "localhost" else []

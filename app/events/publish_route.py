@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
     from app.core.context import Caller
+    from app.events.meter import PublishMeter
 
 MAY_PUBLISH = frozenset({Role.PUBLISHER, Role.ADMIN})
 
@@ -107,6 +108,18 @@ async def at_most_once(
         return response
 
 
+def meter(request: Request, caller: Caller, *, events: int, body: bytes) -> None:
+    """Count a publish against the quotas of its workspace.
+
+    Raises:
+        QuotaExceeded: they are used up for now.
+
+    """
+    state: dict[str, Any] = request.scope["state"]
+    publish_meter: PublishMeter = request.app.state.publish_meter
+    publish_meter.take(caller.workspace_id, state["quotas"], events=events, payload_bytes=len(body))
+
+
 def problem_of(error: RequestError, request: Request) -> dict[str, Any]:
     """Return the problem that stands among a batch's results."""
     return as_problem(error, instance=request.url.path, request_id=request.state.request_id)
@@ -114,6 +127,7 @@ def problem_of(error: RequestError, request: Request) -> dict[str, Any]:
 
 async def _admit(request: Request) -> Caller:
     key = await request.app.state.key_cache.get(bearer_of(request))
+    request.scope["state"]["quotas"] = key.quotas
     caller = caller_of(key, request)
     if caller.role not in MAY_PUBLISH:
         raise Forbidden(

@@ -28,7 +28,7 @@ from app.events.envelope import CheckedEvent, read_batch, read_event
 from app.events.feed import FeedEvent, require_types
 from app.events.feed_watch import follow
 from app.events.ingest import IngestBuffer
-from app.events.publish_route import PublishRoute, at_most_once, problem_of
+from app.events.publish_route import PublishRoute, at_most_once, meter, problem_of
 from app.events.published import Published
 from app.events.schemas import BatchIn, BatchOut, EventIn, EventOut, EventWithData, Feed
 from app.models import Event, confine
@@ -60,6 +60,7 @@ async def publish(request: Request, *, caller: Any = None, body: Any = None) -> 
     event (200, `Idempotent-Replayed: true`); with other content it is refused (409).
     """
     event = read_event(body)
+    meter(request, caller, events=1, body=body)
 
     async def keyed(session: AsyncSession) -> Response:
         result = (await _publish_in(session, request, caller, [event]))[0]
@@ -88,7 +89,9 @@ async def publish_batch(request: Request, *, caller: Any = None, body: Any = Non
 
     The results come in the order of the events; one bad event does not sink the others.
     """
-    events = [_read_or_error(raw) for raw in read_batch(body)]
+    found = read_batch(body)
+    meter(request, caller, events=len(found), body=body)
+    events = [_read_or_error(raw) for raw in found]
 
     async def keyed(session: AsyncSession) -> Response:
         return _batch_answer(request, await _publish_in(session, request, caller, events))

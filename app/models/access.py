@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, SmallInteger, func
+from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Index, SmallInteger, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, OfWorkspace
@@ -20,6 +20,10 @@ class Workspace(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    # Quotas; null is the settings' default, 0 no limit.
+    events_per_second: Mapped[float | None] = mapped_column(Double)
+    payload_bytes_per_second: Mapped[int | None] = mapped_column(BigInteger)
+    max_endpoints: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class ApiKey(OfWorkspace, Base):

@@ -9,10 +9,18 @@ import errno
 import socket
 import ssl
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from workers.http1.connection import Connection, TlsFacts
-from workers.http1.errors import ConnectRefused, ConnectTimeout, EngineSaturated, SendError, TlsError
+from workers.http1.errors import (
+    ConnectRefused,
+    ConnectTimeout,
+    EngineFault,
+    EngineSaturated,
+    SendError,
+    TlsError,
+)
 
 MAX_ADDRESSES = 6  # tried for one connection
 
@@ -48,23 +56,52 @@ def make_ssl_context(*, ca_file: Path | None = None) -> ssl.SSLContext:
     return context
 
 
+async def dial_one(address: str, *, port: int, deadline: float) -> socket.socket:
+    """Connect to one address. Raises ConnectRefused, ConnectTimeout, or EngineSaturated."""
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    patience = deadline - time.monotonic()
+    sock: socket.socket | None = None
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        async with asyncio.timeout(max(patience, 0)):
+            await loop.sock_connect(sock, (address, port))
+    except BaseException as error:
+        if sock is not None:
+            sock.close()
+        if isinstance(error, TimeoutError):
+            # ETIMEDOUT of the system is one too, and may come before the deadline.
+            raise ConnectTimeout("The address did not answer the connection request in time.") from None
+        if isinstance(error, OSError):
+            raise _explain(error, family=family) from None
+        raise
+    return sock
+
+
 async def dial_first(
-    addresses: list[str], *, port: int, deadline: float, next_address_seconds: float
+    addresses: list[str],
+    *,
+    port: int,
+    deadline: float,
+    next_address_seconds: float,
+    dial: Callable[..., Awaitable[socket.socket]] = dial_one,
 ) -> tuple[socket.socket, str]:
     """Connect to the first address that answers, starting the next when one is slow (RFC 8305).
 
-    Returns the connected socket and its address. Raises ConnectRefused, ConnectTimeout, or EngineSaturated.
+    Returns the connected socket and its address. Raises what `dial` raises; of several SendErrors the one that says
+    most.
     """
     waiting = list(addresses[:MAX_ADDRESSES])
     if len(waiting) == 1:
-        return await _dial(waiting[0], port=port, deadline=deadline), waiting[0]
+        return await dial(waiting[0], port=port, deadline=deadline), waiting[0]
     tasks: dict[asyncio.Task[socket.socket], str] = {}
     failure: SendError | None = None
     try:
         while waiting or tasks:
             if waiting:
                 address = waiting.pop(0)
-                tasks[asyncio.ensure_future(_dial(address, port=port, deadline=deadline))] = address
+                tasks[asyncio.ensure_future(dial(address, port=port, deadline=deadline))] = address
             done, _ = await asyncio.wait(
                 tasks,
                 timeout=next_address_seconds if waiting else None,
@@ -127,28 +164,6 @@ async def start_tls(
     )
 
 
-async def _dial(address: str, *, port: int, deadline: float) -> socket.socket:
-    loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    patience = deadline - time.monotonic()
-    sock: socket.socket | None = None
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
-        async with asyncio.timeout(max(patience, 0)):
-            await loop.sock_connect(sock, (address, port))
-    except BaseException as error:
-        if sock is not None:
-            sock.close()
-        if isinstance(error, TimeoutError):
-            # ETIMEDOUT of the system is one too, and may come before the deadline.
-            raise ConnectTimeout("The address did not answer the connection request in time.") from None
-        if isinstance(error, OSError):
-            raise _explain(error, family=family) from None
-        raise
-    return sock
-
-
 def _explain(error: OSError, *, family: int) -> Exception:
     if error.errno in _OWN_SHORTAGES:
         return EngineSaturated(
@@ -165,6 +180,6 @@ async def _drop(tasks: "dict[asyncio.Task[socket.socket], str]") -> None:
     for task in tasks:
         task.cancel()
     for task in tasks:
-        with contextlib.suppress(asyncio.CancelledError, SendError, EngineSaturated):
+        with contextlib.suppress(asyncio.CancelledError, SendError, EngineFault):
             # It may have connected in the moment that another did.
             (await task).close()

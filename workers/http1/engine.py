@@ -16,6 +16,7 @@ from workers.http1.errors import BlockedAddress, EngineClosed, GuardNotInForce, 
 from workers.http1.exchange import Exchange, Timings
 from workers.http1.limits import EngineLimits
 from workers.http1.pool import ConnectionPool, Origin
+from workers.http1.proxy import Proxy, Tunnels
 from workers.http1.request import encode_head, encode_headers
 from workers.http1.target import Target
 
@@ -40,7 +41,7 @@ class HttpEngine:
     """HTTP/1.1 client for one event loop; make it and use it inside that loop.
 
     It connects only where `guard` lets it, keeps connections by origin, follows no redirect, inflates nothing, and
-    reads no proxy setting from the environment. Safe for any number of requests at once; a cancelled request closes
+    reads no proxy setting from the environment: `proxy` is the only one that it goes through. Safe for any number of requests at once; a cancelled request closes
     its connection.
     """
 
@@ -50,9 +51,15 @@ class HttpEngine:
         guard: EgressGuard,
         limits: EngineLimits | None = None,
         ssl_context: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._guard = guard
         self._limits = limits or EngineLimits()
+        self._dial: Dial = dial_first
+        if proxy is not None:
+            self._dial = Tunnels(
+                proxy, resolver=guard.resolver, next_address_seconds=self._limits.next_address_seconds
+            ).dial
         self._ssl_context = ssl_context or make_ssl_context()
         self._loop = asyncio.get_running_loop()
         self._pool = ConnectionPool(self._limits)
@@ -158,7 +165,7 @@ class HttpEngine:
         timings = Timings()
         try:
             connection = await self._open(
-                target, deadline=deadline, timings=timings, guard=self._guard, dial=dial_first
+                target, deadline=deadline, timings=timings, guard=self._guard, dial=self._dial
             )
             exchange = await self._exchange(
                 connection, data, origin=origin, deadline=deadline, bodiless=bodiless

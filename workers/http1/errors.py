@@ -14,6 +14,7 @@ SendError                  the receiver's side failed: it is an attempt
 EngineFault                our own side failed: it is no attempt, hand the delivery back
 ├── EngineClosed
 ├── EngineSaturated
+├── ProxyFault
 └── GuardNotInForce
 """
 
@@ -118,6 +119,10 @@ class EngineClosed(EngineFault):
 
 class EngineSaturated(EngineFault):
     """No connection, file descriptor or look-up is free; claim fewer deliveries, or raise the engine's limits."""
+
+
+class ProxyFault(EngineFault):
+    """The egress proxy cannot be reached, does not let us in, or is none."""
 
 
 class GuardNotInForce(EngineFault):

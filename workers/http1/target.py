@@ -4,6 +4,7 @@ import httpx2
 import msgspec
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_PORT = 65_535
 
 
 class Target(msgspec.Struct, kw_only=True, frozen=True):
@@ -36,6 +37,9 @@ class Target(msgspec.Struct, kw_only=True, frozen=True):
             raise ValueError(f"The URL cannot be parsed: {error}") from error
         if parsed.scheme not in DEFAULT_PORTS or not parsed.raw_host:
             raise ValueError("The URL is not an http or https URL with a host.")
+        if parsed.port is not None and not 0 < parsed.port <= MAX_PORT:
+            # httpcore2 takes 0 for the scheme's own port.
+            raise ValueError("The URL's port is not between 1 and 65535.")
         return cls.from_parts(
             scheme=parsed.scheme,
             host=parsed.raw_host.decode("ascii").removesuffix("."),

@@ -1,7 +1,7 @@
 """A name server for workers under test: it knows names that are well, and never answers for those that are dead.
 
-`*.well.test` leads to 127.0.0.1; a question for any other name is taken and not answered, as by a server behind a
-firewall that drops. The workers ask it through the real getaddrinfo and a resolv.conf of their own in a mount
+`*.well.test` leads to 127.0.0.1, a name that a test leads somewhere leads there; a question for any other name is taken
+and not answered, as by a server behind a firewall that drops. The workers ask it through the real getaddrinfo and a resolv.conf of their own in a mount
 namespace: that is what blocks in production, with the C library's own patience. It takes root (port 53, mount), which
 a machine that runs tests may not give; there a stand-in for getaddrinfo, in the workers alone, answers and waits
 likewise. The product's code is the same on both ways: it calls `socket.getaddrinfo` on its threads.
@@ -10,11 +10,13 @@ likewise. The product's code is the same on both ways: it calls `socket.getaddri
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import struct
 import subprocess
 import sys
 from contextlib import asynccontextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -25,7 +27,8 @@ ADDRESS = "127.53.53.53"
 PORT = 53
 FOLDER = Path(__file__).with_name("own_names")
 WELL = b"\x04well\x04test\x00"
-TYPE_A = 1
+TYPE_A, TYPE_AAAA = 1, 28
+ANSWERS = "answers.json"
 HEADER_BYTES = 12
 # An answer, authoritative, with recursion available.
 FLAGS = 0x8580
@@ -38,6 +41,7 @@ class NameServer(asyncio.DatagramProtocol):
 
     def __init__(self) -> None:
         self.unanswered = 0
+        self.answers: dict[str, list[str]] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport."""
@@ -48,14 +52,28 @@ class NameServer(asyncio.DatagramProtocol):
         """Take one question; glibc asks one in each datagram."""
         name_end = data.index(b"\0", HEADER_BYTES) + 1
         question = data[HEADER_BYTES : name_end + 4]
-        if not data[HEADER_BYTES:name_end].lower().endswith(WELL):
+        name = data[HEADER_BYTES:name_end].lower()
+        addresses = ["127.0.0.1"] if name.endswith(WELL) else self.answers.get(_text_of(name))
+        if addresses is None:
             self.unanswered += 1
             return
         (kind,) = struct.unpack("!H", data[name_end : name_end + 2])
-        # There is an IPv4 address and nothing else; 0xC00C is the name of the question.
-        answer = struct.pack("!HHHIH4B", 0xC00C, TYPE_A, 1, 1, 4, 127, 0, 0, 1) if kind == TYPE_A else b""
-        header = struct.pack("!2sHHHHH", data[:2], FLAGS, 1, 1 if answer else 0, 0, 0)
-        self.transport.sendto(header + question + answer, addr)
+        # 0xC00C is the name of the question.
+        records = [
+            struct.pack("!HHHIH", 0xC00C, kind, 1, 1, len(packed)) + packed
+            for packed in (ip_address(address).packed for address in addresses)
+            if kind == {4: TYPE_A, 16: TYPE_AAAA}[len(packed)]
+        ]
+        header = struct.pack("!2sHHHHH", data[:2], FLAGS, 1, len(records), 0, 0)
+        self.transport.sendto(header + question + b"".join(records), addr)
+
+
+def _text_of(name: bytes) -> str:
+    labels = []
+    while name[0]:
+        labels.append(name[1 : name[0] + 1].decode())
+        name = name[name[0] + 1 :]
+    return ".".join(labels)
 
 
 class Names:
@@ -65,6 +83,16 @@ class Names:
         self.server = server
         how = "namespace" if server is not None else "stand-in"
         self.settings = {"PYTHONPATH": str(FOLDER), "BELLWIRE_TEST_NAMES": f"{how}:{folder}"}
+        self._folder = folder
+        self._answers: dict[str, list[str]] = {}
+
+    def lead(self, name: str, *addresses: str) -> None:
+        """Let a name lead to these addresses from now on."""
+        self._answers[name] = list(addresses)
+        if self.server is not None:
+            self.server.answers = self._answers
+        # For the stand-in, which reads it at every look-up.
+        (self._folder / ANSWERS).write_text(json.dumps(self._answers))
 
 
 @asynccontextmanager

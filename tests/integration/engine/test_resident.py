@@ -7,14 +7,15 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from app.core import partitions
 from tests.faults.harness.proxy import TcpProxy
+from workers.guard import EgressGuard
 from workers.resident import Resident
 from workers.transport import GuardNotInForce
 
 if TYPE_CHECKING:
-    import pytest
-
     from tests.integration.engine.making import Workshop
 
 
@@ -32,6 +33,33 @@ def test_guard_that_is_not_in_force_stops_the_worker(shop: Workshop, monkeypatch
 
     assert failed.wait(timeout=30)
     resident.stop()
+
+
+@pytest.mark.parametrize("transport", ["engine", "stock"])
+def test_worker_proves_its_guard_before_it_claims(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
+    """With a guard that lets everything pass, the process ends before its first claim: it says no sign of life."""
+
+    class ForgetfulGuard(EgressGuard):
+        async def vet(self, host: str, *, port: int, deadline: float) -> list[str]:  # noqa: ARG002
+            return ["127.0.0.1"]
+
+        def probes(self) -> list[tuple[EgressGuard, str, int]]:
+            return [(self, host, port) for _, host, port in super().probes()]
+
+    monkeypatch.setattr("workers.resident.EgressGuard", ForgetfulGuard)
+    served = []
+    monkeypatch.setattr(Resident, "_serve", lambda *_: served.append("served"))
+    failed = threading.Event()
+    settings = type(shop.settings)(**shop.settings.model_dump() | {"worker_transport": transport})
+    resident = Resident(settings, failed=failed.set)
+
+    resident.start()
+
+    assert failed.wait(timeout=30)
+    resident.stop()
+    assert served == []
 
 
 async def test_start_does_not_wait_for_the_database(shop: Workshop) -> None:

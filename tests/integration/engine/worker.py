@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from app.core.clock import DatabaseClock
 from app.core.crypto import Keyring
 from app.core.db import make_engine
-from app.core.egress import EgressPolicy
+from app.core.outbound import policy_of
 from app.core.settings import Settings
 from workers.drain import Drain
 from workers.endpoint_settings import EndpointCache
@@ -98,7 +98,7 @@ async def open_worker(
     changed = Settings(**shop.settings.model_dump() | {"database_url": url or shop.url} | settings)
     engine = make_engine(changed, name="test-worker", pool_size=POOL_SIZE, few_statements=True)
     resolver = ThreadResolver()
-    guard = EgressGuard(policy=EgressPolicy(allow=changed.egress_allow), resolver=resolver)
+    guard = EgressGuard(policy=policy_of(changed), resolver=resolver)
     try:
         async with HttpEngine(guard=guard) as http:
             worker = Worker(changed, engine=engine, http=http, name=name).start()

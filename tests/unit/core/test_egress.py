@@ -52,6 +52,8 @@ DENIED_ADDRESSES = [
     "2001::1",
     "2001:0:4136:e378:8000:63bf:3fff:fdd2",
     "2001:1ff:ffff::1",
+    "2001:470::5efe:7f00:1",
+    "2001:470::200:5efe:a00:1",
     "2001:db8::1",
     "2002:7f00:1::1",
     "2002:a9fe:a9fe::1",
@@ -90,6 +92,7 @@ ALLOWED_ADDRESSES = [
     "::ffff:8.8.8.8",
     "64:ff9b::8.8.8.8",
     "2001:200::1",
+    "2001:470::5efe:808:808",
     "2001:4860:4860::8888",
     "2001:db7::1",
     "2001:db9::1",
@@ -115,6 +118,7 @@ DENIED_URLS = [
     "https://example.com@127.0.0.1/",
     "https://example.com\\@127.0.0.1/",
     "https://127.0.0.1\\.example.com/",
+    "https://@example.com/",
     "https://example.com/#fragment",
     "https://example.com/#",
     "https://example.com/" + "a" * 2_030,
@@ -135,6 +139,11 @@ DENIED_URLS = [
     "https://example.com:65536/",
     "https://example.com:-1/",
     "https://example.com:http/",
+    "https://example.com:+80/",
+    "https://example.com: 80/",
+    "https://example.com:8_0/",
+    "https://example.com:\N{FULLWIDTH DIGIT EIGHT}\N{FULLWIDTH DIGIT ZERO}/",
+    "https://[2606:4700:4700::1111]:+80/",
     "https://example.com:22/",
     "https://example.com:25/",
     "https://example.com:1023/",
@@ -156,6 +165,9 @@ DENIED_URLS = [
     "http://printer.local./",
     "http://hidden.onion/",
     "http://localhost\N{IDEOGRAPHIC FULL STOP}/",
+    "http://xn--ocalhost-in2e/",
+    "http://a.xn--nternal-w04d/",
+    "http://xn--orhcp.0.0.1/",
     "http://bellwire.example.com/",
     "http://BELLWIRE.example.com./",
     "http://127.0.0.1/",
@@ -204,6 +216,7 @@ NORMAL_URLS = [
     ("https://example.com/a b", "https://example.com/a%20b"),
     ("https://example.com/a/../b", "https://example.com/b"),
     ("https://b\N{LATIN SMALL LETTER U WITH DIAERESIS}cher.example/", "https://xn--bcher-kva.example/"),
+    ("https://xn--bcher-kva.example/", "https://xn--bcher-kva.example/"),
     ("https://under_score.example.com/", "https://under_score.example.com/"),
     ("https://receiver:8080/", "https://receiver:8080/"),
     ("https://8.8.8.8/x", "https://8.8.8.8/x"),
@@ -218,7 +231,7 @@ NORMAL_URLS = [
 
 @pytest.fixture
 def policy():
-    return EgressPolicy(own_hosts=["bellwire.example.com", "127.0.0.1"])
+    return EgressPolicy(own=[("bellwire.example.com", 443), ("127.0.0.1", 8400)])
 
 
 @pytest.mark.parametrize("address", DENIED_ADDRESSES)
@@ -251,6 +264,7 @@ def test_returns_the_url_in_its_sent_form(policy, url, normal):
 
 @given(
     st.text(max_size=80).map(lambda text: f"http://{text}")
+    | st.from_regex(r"https?://(xn--[a-z0-9-]{1,20}\.){1,3}com", fullmatch=True)
     | st.from_regex(r"https?://[a-z0-9.:\[\]@%\\-]{1,40}(/[ -~]{0,20})?", fullmatch=True)
 )
 def test_checks_any_text_and_is_stable(url):
@@ -312,6 +326,41 @@ def test_an_opened_range_opens_nothing_else():
     assert refused == ["10.2.0.1", "10.0.255.255", "127.0.0.1", "::1", "fe80::1%eth0"]
     with pytest.raises(EgressDenied):
         policy.check_url("http://10.1.0.1:6379/")
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["10.1.9.9", "::ffff:10.1.9.9", "64:ff9b::a01:909", "8.8.8.8", "::ffff:8.8.8.8", "2606:4700::1"],
+)
+def test_a_closed_range_wins_over_all_else(address):
+    """What the operator denies is denied, though he opened a range around it or it is public."""
+    policy = EgressPolicy(
+        allow=[ip_network("10.1.0.0/16")],
+        deny=[ip_network("10.1.9.0/24"), ip_network("8.8.8.0/24"), ip_network("2606:4700::/32")],
+    )
+
+    assert not _is_allowed(policy, address)
+    assert _is_allowed(policy, "10.1.8.8")
+
+
+@pytest.mark.parametrize("address", ["10.7.0.1", "::ffff:10.7.0.1", "64:ff9b::a07:1"])
+def test_our_own_address_is_denied_on_our_own_port_only(address):
+    """Others may live on the same machine."""
+    policy = EgressPolicy(allow=[ip_network("10.0.0.0/8")], own=[("10.7.0.1", 8400)])
+
+    assert policy.check_answer(address, 8401) is None
+    with pytest.raises(EgressDenied, match="loop"):
+        policy.check_answer(address, 8400)
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "127.0.0.1", "::1"])
+def test_our_own_port_on_localhost_is_denied(host):
+    """A service that is known as localhost only."""
+    policy = EgressPolicy(allow=[ip_network("127.0.0.0/8"), ip_network("::1/128")], own=[("localhost", 8400)])
+
+    assert policy.check_target(host, 8401) is None
+    with pytest.raises(EgressDenied, match="loop"):
+        policy.check_target(host, 8400)
 
 
 def test_localhost_may_be_named_once_loopback_is_open():

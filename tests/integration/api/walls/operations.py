@@ -60,6 +60,7 @@ REFERENCES = {
 _WORDS = "text that is stored and shown, and looked up nowhere"
 _BYTES = "any JSON, stored as it came and looked up nowhere"
 PLAIN = {
+    "path.workspace": "a workspace, named with the instance key, which is above all of them",
     "query.action": "a word of Bellwire's own, the same in all workspaces",
     "ApiKeyCreate.name": _WORDS,
     "ApplicationCreate.metadata": _WORDS,
