@@ -30,6 +30,7 @@ REFERENCES = {
     "path.key": "key",
     "path.name": "event_type",
     "path.subscription": "subscription",
+    "path.user": "user",
     "query.actor": "key",
     "query.application": "application",
     "query.correlation_id": "correlation_id",
@@ -88,10 +89,31 @@ PLAIN = {
     "SubscriptionCreate.filter": "a condition on the event at hand: it reaches no other",
     "SubscriptionUpdate.filter": "a condition on the event at hand: it reaches no other",
     "TestSend.data": _BYTES,
+    "UserCreate.email": "one person's in the whole installation: 409 says that it is taken, and not by whom",
+    "UserCreate.name": _WORDS,
+    "UserPatch.name": _WORDS,
     "WorkspaceCreate.name": _WORDS,
 }
-# Routes that are in no OpenAPI document: pages, the same for everybody.
-PAGES = {"/", "/docs", "/docs/reference.css", "/openapi.json", "/problems", "/problems/{slug}"}
+# Routes that are in no OpenAPI document: pages, the same for everybody, and those of a person's own session, which take
+# no key and name nothing but that person's own (tests/integration/people/).
+PAGES = {
+    "/",
+    "/account",
+    "/account/password",
+    "/account/sessions/end-others",
+    "/account/sessions/{session_id}/end",
+    "/docs",
+    "/docs/reference.css",
+    "/login",
+    "/login/link/{token}",
+    "/login/oidc",
+    "/login/oidc/callback",
+    "/logout",
+    "/openapi.json",
+    "/problems",
+    "/problems/{slug}",
+    "/static/app.css",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,6 +114,9 @@ async def make_side(
         {"name": f"{mark} key", "role": "viewer", "application": application["id"]},
         status=201,
     )
+    user = await traffic.post(
+        "/v1/users", {"email": f"{mark}@example.com", "role": "viewer", "name": f"{mark} person"}, status=201
+    )
     attempts = await traffic.get(f"/v1/attempts?application={application['id']}")
     pages = {
         path: await traffic.get(f"{path}limit=1")
@@ -142,9 +145,10 @@ async def make_side(
         "feed_cursor": feed["cursor"],
         "key": key["id"],
         "subscription": subscriptions["data"][0]["id"],
+        "user": user["id"],
         "workspace": workspace,
     }
-    shown = [application, endpoint, *subscriptions["data"], *events, *attempts["data"], key]
+    shown = [application, endpoint, *subscriptions["data"], *events, *attempts["data"], key, user]
     side.texts = {item["id"] for item in shown} | {endpoint["secret"], key["key"]}
     side.texts |= {attempt["delivery"] for attempt in attempts["data"]} | {event["uid"] for event in events}
     if catalogue:
