@@ -29,6 +29,7 @@ from tests.integration.api.conftest import (  # noqa: F401 - fixtures
     open_client,
     other_admin,
     settings,
+    watch,
 )
 
 if TYPE_CHECKING:
