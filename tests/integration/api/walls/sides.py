@@ -115,7 +115,7 @@ async def make_side(
         status=201,
     )
     user = await traffic.post(
-        "/v1/users", {"email": f"{mark}@example.com", "name": f"{mark} person", "role": "viewer"}, status=201
+        "/v1/users", {"email": f"{mark}@example.com", "role": "viewer", "name": f"{mark} person"}, status=201
     )
     attempts = await traffic.get(f"/v1/attempts?application={application['id']}")
     pages = {

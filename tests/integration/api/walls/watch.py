@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from sqlalchemy import event
 
-from app.access import authenticate
+from app.access import authenticate, sessions
 from app.core.crypto import key_id_of
 from app.events import accept, feed_watch
 from app.models import Base
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 EXCUSED = {
     authenticate._FIND: "looks a key up before anybody knows whose workspace it is; the digest must be the key's",
     authenticate._TOUCH: "notes the use of the very key that was found a moment before, by its id",
+    sessions._FIND: "looks a person's session up before anybody knows whose workspace it is; the token's digest must fit",
+    sessions._TOUCH: "notes the use of the very session that was found a moment before, by its id",
     accept.ACCEPT: "writes many publishers' events at once; it refuses an application that is not of the event's own "
     "workspace (`gone`), which tests/integration/engine/test_accept.py holds it to",
     accept.WHICH_ARE_STORED: "asks which of the ids that this process has made itself are stored",
