@@ -46,7 +46,10 @@ Operator = Annotated[Caller, Depends(RequireRole(Role.OPERATOR, Role.ADMIN))]
 """May retry, replay, cancel, pause."""
 
 Admin = Annotated[Caller, Depends(RequireRole(Role.ADMIN))]
-"""May change everything in its workspace and see secrets."""
+"""May change everything in its workspace."""
+
+SecretReader = Annotated[Caller, Depends(RequireRole(Role.ADMIN))]
+"""May see signing secrets. A right of its own: it may be given to fewer than may change things, never to more."""
 
 Publisher = Annotated[Caller, Depends(RequireRole(Role.PUBLISHER, Role.ADMIN))]
 """May publish events."""

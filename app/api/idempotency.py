@@ -12,15 +12,16 @@ import re
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from uuid import UUID, uuid5
 
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from app.core.errors import Conflict, Invalid
+from app.models.access import IDEMPOTENT_ANSWER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+    from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
     from starlette.requests import Request
@@ -34,7 +35,6 @@ HEADER = "idempotency-key"
 REPLAYED_HEADER = "Idempotent-Replayed"
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}")
-_COLUMN = "idempotency_keys.sealed_body"
 _LOCK_NOT_AVAILABLE = "55P03"
 
 # A row that is older than a day is as good as none. The insert waits for a transaction that holds the key.
@@ -75,7 +75,7 @@ class KeyedRequest:
     @property
     def row(self) -> UUID:
         """The identity to which the sealed answer is bound."""
-        return uuid5(self.workspace_id, self.key)
+        return IDEMPOTENT_ANSWER.row({"workspace_id": self.workspace_id, "key": self.key})
 
 
 def keyed_request(
@@ -133,7 +133,11 @@ async def claim(
             "Make a fresh one for each new operation.",
             slug="idempotency-key-reused",
         )
-    body = keyring.open(kept.sealed_body, row=keyed.row, column=_COLUMN) if kept.sealed_body else b""
+    body = (
+        keyring.open(kept.sealed_body, row=keyed.row, column=IDEMPOTENT_ANSWER.column)
+        if kept.sealed_body
+        else b""
+    )
     return KeptAnswer(status=kept.status, body=body)
 
 
@@ -146,7 +150,7 @@ async def keep(
     body: bytes,
 ) -> None:
     """Write the answer beside the key; the caller commits."""
-    sealed = keyring.seal(body, row=keyed.row, column=_COLUMN) if body else None
+    sealed = keyring.seal(body, row=keyed.row, column=IDEMPOTENT_ANSWER.column) if body else None
     await session.execute(
         _KEEP,
         {

@@ -127,10 +127,8 @@ def clock(connection: Connection) -> Check:
 
 def secrets(connection: Connection, settings: Settings) -> Check:
     """See that every stored secret names a key that is at hand."""
-    from sqlalchemy import func, select
-
-    from app.core.crypto import SEALED_HEAD_BYTES, Keyring
-    from app.models import EndpointSecret
+    from app.access import encryption
+    from app.core.crypto import Keyring
 
     if not settings.encryption_keys:
         return Check(
@@ -140,16 +138,20 @@ def secrets(connection: Connection, settings: Settings) -> Check:
             advice="Set BELLWIRE_ENCRYPTION_KEYS as for the API and the workers (a new one: openssl rand -base64 32).",
         )
     ring = Keyring(key.get_secret_value() for key in settings.encryption_keys)
-    head = func.substring(EndpointSecret.sealed_secret, 1, SEALED_HEAD_BYTES)
-    heads = connection.execute(select(head).distinct()).scalars().all()
-    if all(ring.has_key_of(bytes(head)) for head in heads):
-        return Check("secrets", ok=True, detail="every stored secret can be opened")
-    return Check(
-        "secrets",
-        ok=False,
-        detail="some endpoint secrets were sealed with a key that is not in BELLWIRE_ENCRYPTION_KEYS",
-        advice="Add the earlier key after the newest one, for the API and the workers, and start them again.",
-    )
+    uses = encryption.uses_of_keys(connection, ring)
+    missing = [use for use in uses if use.place is None]
+    if missing:
+        values = sum(use.values for use in missing)
+        columns = ", ".join(sorted({column for use in missing for column in use.by_column}))
+        return Check(
+            "secrets",
+            ok=False,
+            detail=f"{values:,} stored values ({columns}) need a key that is not in BELLWIRE_ENCRYPTION_KEYS",
+            advice="Add the earlier key after the newest one, for the API and the workers, and start them again.",
+        )
+    left = sum(use.values for use in uses if use.place != 1)
+    older = f"; {left:,} need an older key (`bellwire secrets reencrypt`)" if left else ""
+    return Check("secrets", ok=True, detail="every stored secret can be opened" + older)
 
 
 def workers(connection: Connection) -> Check:

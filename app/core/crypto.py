@@ -85,6 +85,16 @@ class Keyring:
                 f"The stored {column} of row {row} was altered; restore it from a backup."
             ) from None
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the keys, newest first. A name tells keys apart and gives nothing of them away."""
+        return tuple(name.hex() for name in self._ciphers)
+
+    @property
+    def newest_head(self) -> bytes:
+        """The head of every value that is sealed with the newest key."""
+        return _VERSION + self._newest
+
     def has_key_of(self, sealed: bytes) -> bool:
         """Tell whether a sealed value, or only its head, names a key of this ring."""
         return sealed[:1] == _VERSION and sealed[1 : 1 + _KEY_NAME_BYTES] in self._ciphers
@@ -92,6 +102,11 @@ class Keyring:
     def is_newest(self, sealed: bytes) -> bool:
         """Tell whether a value is sealed with the newest key (rotation looks for those that are not)."""
         return sealed[1 : 1 + _KEY_NAME_BYTES] == self._newest
+
+
+def key_name_of(sealed: bytes) -> str:
+    """Return the name of the key that a sealed value, or its head, needs."""
+    return sealed[1:SEALED_HEAD_BYTES].hex()
 
 
 @dataclass(frozen=True, slots=True)

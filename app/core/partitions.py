@@ -83,6 +83,16 @@ def older_than(connection: Connection, day: date) -> list[str]:
     return [name for _, name in sorted(found)]
 
 
+def oldest_day(connection: Connection, table: str) -> date | None:
+    """Return the day of the oldest partition of a table, or None if it has none."""
+    days = [
+        day
+        for name in _present(connection)
+        if name.startswith(f"{table}_p") and (day := day_of(name)) is not None
+    ]
+    return min(days, default=None)
+
+
 def _present(connection: Connection) -> set[str]:
     rows = connection.execute(
         text(

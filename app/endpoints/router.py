@@ -8,7 +8,7 @@ from fastapi import APIRouter, BackgroundTasks, Path, Query
 from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 
-from app.api.dependencies import Admin, Operator, RawFields, RuntimeDep, Session, Viewer
+from app.api.dependencies import Admin, Operator, RawFields, RuntimeDep, SecretReader, Session, Viewer
 from app.api.pages import Page, PageParams, page_of
 from app.api.routing import TransactionalRoute
 from app.applications.service import require_application
@@ -111,7 +111,7 @@ async def delete_endpoint(endpoint: Reference, caller: Admin, session: Session) 
 
 @router.get("/{endpoint}/secret")
 async def get_secret(
-    endpoint: Reference, caller: Admin, session: Session, runtime: RuntimeDep
+    endpoint: Reference, caller: SecretReader, session: Session, runtime: RuntimeDep
 ) -> SecretAnswer:
     """Show the signing secret. Who asked is kept in the audit log."""
     found = await secrets.reveal_secret(session, caller, endpoint, keyring=runtime.keyring)

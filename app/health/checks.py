@@ -1,4 +1,4 @@
-"""Whether this process can do its work: the database, its schema, the broker, the workers."""
+"""Whether this process can do its work: the database, its schema, the broker, the workers, the encryption keys."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from sqlalchemy import text
 
+from app.access import encryption
 from app.core import migrate
 from app.core.db import is_away
 
@@ -28,6 +29,9 @@ WORKER_SILENT_SECONDS = 30
 BROKER_DEADLINE_SECONDS = 1.0
 # Probes come from several places at once; the broker is asked at most so often.
 BROKER_REMEMBERED_SECONDS = 2.0
+# Which keys the stored secrets need changes by the hand of a person; the tables are looked through at most so often.
+SECRETS_REMEMBERED_SECONDS = 60.0
+SECRETS_TIMEOUT_SECONDS = 2
 
 _SCHEMA = text("SELECT version_num FROM alembic_version")
 _WORKERS = text("""
@@ -63,13 +67,17 @@ class HealthChecks:
         self._broker: Check | None = None
         self._broker_at = 0.0
         self._asking = asyncio.Lock()
+        self._secrets: Check | None = None
+        self._secrets_at = 0.0
+        self._looking = asyncio.Lock()
 
     async def run(self) -> dict[str, Check]:
-        """Return all findings by name: `database`, `migrations`, `broker`, `workers`."""
+        """Return all findings by name: `database`, `migrations`, `broker`, `workers`, `secrets`."""
         broker = asyncio.create_task(self._check_broker())
         try:
             async with self._runtime.engine.connect() as connection:
                 checks = await self._check_inside(connection)
+            checks["secrets"] = await self._check_secrets()
         except Exception as error:  # noqa: BLE001 - a probe is answered whatever happens
             _log.warning("health.database_failed", error=type(error).__name__)
             reason = (
@@ -80,6 +88,7 @@ class HealthChecks:
                 "database": Check(State.FAILED, reason + " Publishing answers 503 until it is back."),
                 "migrations": unknown,
                 "workers": unknown,
+                "secrets": unknown,
             }
         found = await broker
         return {
@@ -87,6 +96,7 @@ class HealthChecks:
             "migrations": checks["migrations"],
             "broker": found,
             "workers": checks["workers"],
+            "secrets": checks["secrets"],
         }
 
     async def _check_inside(self, connection: AsyncConnection) -> dict[str, Check]:
@@ -109,6 +119,37 @@ class HealthChecks:
             "migrations": Check(State.OK if schema.up_to_date else State.FAILED, schema.sentence()),
             "workers": workers,
         }
+
+    async def _check_secrets(self) -> Check:
+        async with self._looking:
+            now = time.monotonic()
+            if self._secrets is None or now - self._secrets_at > SECRETS_REMEMBERED_SECONDS:
+                self._secrets = await self._look_at_secrets()
+                self._secrets_at = time.monotonic()
+            return self._secrets
+
+    async def _look_at_secrets(self) -> Check:
+        lasting = [column for column in encryption.all_columns() if column.binding.lasting]
+        keyring = self._runtime.keyring
+        try:
+            async with self._runtime.engine.begin() as connection:
+                await connection.execute(text(f"SET LOCAL statement_timeout = '{SECRETS_TIMEOUT_SECONDS}s'"))
+                uses = await connection.run_sync(
+                    lambda sync: encryption.uses_of_keys(sync, keyring, columns=lasting)
+                )
+        except Exception as error:  # noqa: BLE001 - a probe is answered whatever happens
+            _log.warning("health.secrets_not_looked_at", error=type(error).__name__)
+            return Check(
+                State.DEGRADED, "It could not be seen in time whether every stored secret can be opened."
+            )
+        missing = sum(use.values for use in uses if use.place is None)
+        if missing:
+            return Check(
+                State.DEGRADED,
+                f"{missing:,} stored secrets need a key that is not in BELLWIRE_ENCRYPTION_KEYS: nothing can be sent "
+                "to their endpoints. Add that key after the newest one and start API and workers again.",
+            )
+        return Check(State.OK, "Every stored secret can be opened.")
 
     async def _check_broker(self) -> Check:
         async with self._asking:

@@ -33,6 +33,7 @@ class Checks(Answer):
     migrations: CheckAnswer
     broker: CheckAnswer
     workers: CheckAnswer
+    secrets: CheckAnswer
 
 
 class Readiness(Answer):

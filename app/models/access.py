@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from sqlalchemy import BigInteger, CheckConstraint, Double, ForeignKey, Index, SmallInteger, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, OfWorkspace
+from app.models.sealed import SEALED_AS, Binding, RowKey
 
 
 class Workspace(Base):
@@ -48,6 +49,14 @@ class ApiKey(OfWorkspace, Base):
     )
 
 
+def idempotency_row(key: RowKey) -> UUID:
+    """Return the identity to which the sealed answer of an idempotency key is bound: it has no id of its own."""
+    return uuid5(key["workspace_id"], key["key"])
+
+
+IDEMPOTENT_ANSWER = Binding(column="idempotency_keys.sealed_body", row=idempotency_row, lasting=False)
+
+
 class IdempotencyKey(OfWorkspace, Base):
     """The answer to a POST that carried an `Idempotency-Key`, kept 24 hours, written in its transaction."""
 
@@ -58,7 +67,7 @@ class IdempotencyKey(OfWorkspace, Base):
     fingerprint: Mapped[bytes]
     status: Mapped[int | None] = mapped_column(SmallInteger)
     # Sealed: an answer may hold a secret that is shown once.
-    sealed_body: Mapped[bytes | None]
+    sealed_body: Mapped[bytes | None] = mapped_column(info={SEALED_AS: IDEMPOTENT_ANSWER})
     created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 

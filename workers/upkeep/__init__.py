@@ -31,6 +31,7 @@ DUTIES: tuple[tuple[str, Callable[..., Awaitable[int]]], ...] = (
     ("heartbeats_forgotten", forgetting.forget_heartbeats),
     ("transitions_forgotten", forgetting.forget_transitions),
     ("sign_ins_forgotten", forgetting.forget_sign_ins),
+    ("secrets_forgotten", forgetting.forget_secrets),
     ("orphans_cancelled", orphans.cancel_orphans),
     ("counters_corrected", counters.correct_counters),
     ("failing_attended", failing.attend_to_failing),

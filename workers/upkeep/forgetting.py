@@ -1,10 +1,13 @@
-"""Rows with an end: publisher's uids, idempotency keys, workers that are gone, transitions of circuits, sessions."""
+"""Rows with an end: uids, idempotency keys, heartbeats, transitions, sessions, audit entries, retired secrets."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+
+from app.core import partitions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -76,3 +79,43 @@ async def forget_sign_ins(connection: AsyncConnection, *, settings: Settings) ->
         named = {name: value for name, value in values.items() if f":{name}" in statement}
         gone += (await connection.execute(text(statement), named)).rowcount
     return gone
+
+
+async def forget_secrets(connection: AsyncConnection, *, settings: Settings) -> int:  # noqa: ARG001
+    """Delete secrets, and own headers of deleted endpoints, that no attempt on record was sent with; return how many.
+
+    A retired secret is kept for as long as an attempt that it may have signed can be looked at, so that its signature
+    can still be shown to verify.
+    """
+    oldest = await connection.run_sync(lambda sync: partitions.oldest_day(sync, "attempts"))
+    if oldest is None:
+        return 0
+    # An attempt that was signed just before midnight may have been recorded after it.
+    limit = {"before": oldest - timedelta(days=1), "most": MOST}
+    retired = await connection.execute(
+        text(
+            "DELETE FROM endpoint_secrets WHERE id = ANY(ARRAY("
+            " SELECT id FROM endpoint_secrets"
+            " WHERE expires_at < CAST(:before AS date) AT TIME ZONE 'UTC' LIMIT :most FOR UPDATE SKIP LOCKED))"
+        ),
+        limit,
+    )
+    of_deleted = await connection.execute(
+        text(
+            "DELETE FROM endpoint_secrets WHERE id = ANY(ARRAY("
+            " SELECT s.id FROM endpoint_secrets s JOIN endpoints e ON e.id = s.endpoint_id"
+            " WHERE e.deleted_at < CAST(:before AS date) AT TIME ZONE 'UTC'"
+            " LIMIT :most FOR UPDATE OF s SKIP LOCKED))"
+        ),
+        limit,
+    )
+    headers = await connection.execute(
+        text(
+            "UPDATE endpoints SET sealed_headers = NULL WHERE id = ANY(ARRAY("
+            " SELECT id FROM endpoints"
+            " WHERE sealed_headers IS NOT NULL AND deleted_at < CAST(:before AS date) AT TIME ZONE 'UTC'"
+            " LIMIT :most FOR UPDATE SKIP LOCKED))"
+        ),
+        limit,
+    )
+    return retired.rowcount + of_deleted.rowcount + headers.rowcount

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import httpx2
     from fastapi import FastAPI
 
+    from tests.integration.api.conftest import MakeKey
+
 
 @pytest.fixture
 def traffic(app: FastAPI, client: httpx2.AsyncClient, admin: dict[str, str]) -> Traffic:
@@ -37,6 +39,29 @@ async def test_secret_is_shown_to_admins(traffic: Traffic) -> None:
     made = await traffic.endpoint()
     shown = await traffic.get(f"/v1/endpoints/{made['id']}/secret")
     assert shown == {"secret": made["secret"], "previous": []}
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "publisher"])
+async def test_secret_is_shown_to_nobody_else(traffic: Traffic, make_key: MakeKey, role: str) -> None:
+    """Who may read, repair or publish may not see a secret: 403, no secret in the answer, and nothing on record."""
+    made = await traffic.endpoint()
+    key = {"Authorization": f"Bearer {await make_key(role)}"}
+    answer = await traffic.client.get(f"/v1/endpoints/{made['id']}/secret", headers=key)
+    assert answer.status_code == 403
+    assert made["secret"] not in answer.text
+    assert (await traffic.get("/v1/audit-log?action=endpoint.secret_revealed"))["data"] == []
+
+
+async def test_showing_a_secret_is_on_record(traffic: Traffic) -> None:
+    """Each time: who, which endpoint, from where; never the secret."""
+    made = await traffic.endpoint()
+    for _ in range(2):
+        await traffic.get(f"/v1/endpoints/{made['id']}/secret")
+    entries = (await traffic.get("/v1/audit-log?action=endpoint.secret_revealed"))["data"]
+    assert [entry["object"] for entry in entries] == [{"kind": "endpoint", "id": made["id"]}] * 2
+    assert {entry["address"] for entry in entries} == {"192.0.2.7"}
+    assert {entry["actor"]["kind"] for entry in entries} == {"api_key"}
+    assert made["secret"] not in str(entries)
 
 
 async def test_rotation_signs_with_both_until_the_grace_ends(traffic: Traffic) -> None:

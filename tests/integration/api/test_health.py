@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
 import psycopg
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 HEARTBEAT = text(
     "INSERT INTO worker_heartbeats (id, name, version, beat_at, in_flight, skew_seconds)"
@@ -36,7 +38,7 @@ async def test_ready_when_everything_is_there(app, client):
     """Database, schema, broker and a worker that gave a sign of life lately."""
     async with app.state.runtime.sessions.begin() as session:
         await session.execute(HEARTBEAT, {"age": 5})
-    checks = dict.fromkeys(("database", "migrations", "broker", "workers"), "ok")
+    checks = dict.fromkeys(("database", "migrations", "broker", "workers", "secrets"), "ok")
     assert await states(client) == (200, "ok", checks)
 
 
@@ -63,6 +65,32 @@ async def test_database_away_fails(app, client):
     status, whole, checks = await states(client)
     assert (status, whole, checks["database"], checks["migrations"]) == (503, "failed", "failed", "failed")
     assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_secrets_of_a_key_that_is_missing_degrade(make_app, open_client, admin):
+    """An API that was started without an earlier key says so; requests that need no secret are answered."""
+    other = base64.b64encode(bytes([9]) * 32).decode()
+    async with open_client(await make_app()) as client:
+        made = await client.post(
+            "/v1/endpoints", json={"url": "https://a.example.com", "headers": {"x": "y"}}, headers=admin
+        )
+        assert made.status_code == 201
+    async with open_client(await make_app(encryption_keys=(SecretStr(other),))) as client:
+        answer = await client.get("/readyz")
+    found = answer.json()["checks"]["secrets"]
+    assert (answer.status_code, found["status"]) == (200, "degraded")
+    assert found["detail"].startswith("2 stored secrets need a key that is not in BELLWIRE_ENCRYPTION_KEYS")
+
+
+async def test_secrets_are_not_looked_through_on_each_probe(app, client):
+    """What was found is remembered: a probe every second does not read the tables every second."""
+    seen = []
+    event.listen(
+        app.state.runtime.engine.sync_engine, "before_cursor_execute", lambda *call: seen.append(call[2])
+    )
+    for _ in range(3):
+        await client.get("/readyz")
+    assert sum("endpoint_secrets" in statement for statement in seen) == 1
 
 
 async def test_schema_behind_fails(app, client):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
-from app.core import metrics, partitions
+from app.core import ids, metrics, partitions
 from app.core.ids import lowest_uuid_at
 from tests.integration.engine.making import Workshop, open_workshop
 from workers import upkeep
@@ -18,6 +18,7 @@ from workers.upkeep import DUTIES, run_upkeep, storage
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from datetime import date
+    from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -347,3 +348,54 @@ async def test_duty_that_fails_does_not_stop_the_others(
 
     assert set(done) == {name for name, _ in DUTIES}
     assert await shop.value("SELECT count(*) FROM event_keys") == 1
+
+
+async def retired(shop: Workshop, endpoint: UUID, *, days: int) -> UUID:
+    """Store a secret whose grace ended so many days ago; return its id."""
+    row = ids.uuid7(shop.clock.unix_ms())
+    await shop.sql(
+        "INSERT INTO endpoint_secrets (id, endpoint_id, sealed_secret, expires_at)"
+        " VALUES (:id, :endpoint, '', now() - make_interval(days => :days))",
+        id=row,
+        endpoint=endpoint,
+        days=days,
+    )
+    return row
+
+
+async def test_a_retired_secret_is_kept_until_its_attempts_are_gone(own: Workshop) -> None:
+    """As long as a partition holds attempts that it may have signed it stays, whatever the retention says."""
+    endpoint = await own.endpoint()
+    oldest = await make_partition(own, "attempts", await today(own) - timedelta(days=10))
+    young, old = await retired(own, endpoint, days=5), await retired(own, endpoint, days=20)
+
+    first = await run_upkeep(own.transactional, settings=own.settings)
+    kept = {row[0] for row in await own.sql("SELECT id FROM endpoint_secrets WHERE expires_at IS NOT NULL")}
+    await own.sql(f"DROP TABLE {oldest}")
+    second = await run_upkeep(own.transactional, settings=own.settings)
+
+    assert (first["secrets_forgotten"], second["secrets_forgotten"]) == (1, 1)
+    assert kept == {young}
+    assert old not in kept
+    assert await own.value("SELECT count(*) FROM endpoint_secrets WHERE expires_at IS NULL") == 1
+
+
+async def test_secrets_of_deleted_endpoints_go_when_their_attempts_are_gone(own: Workshop) -> None:
+    """Secret and own headers of an endpoint that was deleted long ago go; those of a living one and a fresh one stay."""
+    gone, fresh, living = [await own.endpoint() for _ in range(3)]
+    await own.sql("UPDATE endpoints SET sealed_headers = 'sealed'")
+    for endpoint, days in ((gone, 4), (fresh, 0)):
+        await own.sql(
+            "UPDATE endpoints SET deleted_at = now() - make_interval(days => :days) WHERE id = :id",
+            id=endpoint,
+            days=days,
+        )
+
+    done = await run_upkeep(own.transactional, settings=own.settings)
+
+    assert done["secrets_forgotten"] == 2
+    assert {row[0] for row in await own.sql("SELECT endpoint_id FROM endpoint_secrets")} == {fresh, living}
+    assert {row[0] for row in await own.sql("SELECT id FROM endpoints WHERE sealed_headers IS NOT NULL")} == {
+        fresh,
+        living,
+    }
