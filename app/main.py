@@ -131,6 +131,7 @@ def _routers() -> list[APIRouter]:
         event_types.router,
         access.router,
         users.router,
+        access.exports,
         health.router,
         documents.router,
         sign_in.router,

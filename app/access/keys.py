@@ -11,6 +11,7 @@ from sqlalchemy import func
 from app.access import audit, queries
 from app.applications.service import require_application
 from app.core import ids
+from app.core.clock import rfc3339
 from app.core.crypto import NewApiKey, new_api_key
 from app.core.errors import Invalid, NotFound
 from app.models import ApiKey, Role
@@ -110,6 +111,7 @@ async def roll_key(
         application_id=old.application_id,
         expires_at=old.expires_at,
     )
+    before: dict[str, object] = {"expires_at": _shown_time(old.expires_at)}
     end = now + timedelta(seconds=overlap_seconds)
     if old.expires_at is None or end < old.expires_at:
         old.expires_at = end
@@ -120,7 +122,12 @@ async def roll_key(
         caller,
         old,
         action="api_key.rolled",
-        after={"new_key": ids.to_text(ids.API_KEY, issued.row.id), "overlap_seconds": overlap_seconds},
+        before=before,
+        after={
+            "expires_at": _shown_time(old.expires_at),
+            "new_key": ids.to_text(ids.API_KEY, issued.row.id),
+            "overlap_seconds": overlap_seconds,
+        },
     )
     return issued, old
 
@@ -168,7 +175,12 @@ def _shown(row: ApiKey) -> dict[str, object]:
         "name": row.name,
         "role": row.role,
         "application": ids.to_text(ids.APPLICATION, bound) if bound else None,
+        "expires_at": _shown_time(row.expires_at),
     }
+
+
+def _shown_time(moment: datetime | None) -> str | None:
+    return rfc3339(moment) if moment is not None else None
 
 
 async def _record(

@@ -6,8 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
+from starlette.responses import StreamingResponse
 
-from app.access import audit, keys, queries, workspaces
+from app.access import audit, export, keys, queries, workspaces
+from app.access.export import Format
 from app.access.schemas import (
     ApiKeyAnswer,
     ApiKeyCreate,
@@ -23,12 +25,19 @@ from app.access.schemas import (
 from app.api.client_address import address_of
 from app.api.dependencies import Admin, InstanceOperator, RuntimeDep, Session
 from app.api.pages import CreatedRange, Page, PageParams, page_of
-from app.api.routing import TransactionalRoute
+from app.api.routing import ApiRoute, TransactionalRoute
+from app.core.context import Caller
 from app.core.errors import Forbidden
 from app.models import Role
 
 router = APIRouter(tags=["Access"], route_class=TransactionalRoute)
 
+# Read page after page while the answer is on its way: no transaction spans it.
+exports = APIRouter(tags=["Access"], route_class=ApiRoute)
+
+AuditAction = Annotated[str | None, Query(description="For example `endpoint.updated`.")]
+AuditActor = Annotated[str | None, Query(description="Id of who did it.")]
+AuditObject = Annotated[str | None, Query(alias="object", description="Id of what it was done to.")]
 KeyReference = Annotated[str, Path(description="The key's id (`key_...`).")]
 WorkspaceReference = Annotated[str, Path(description="The workspace's id (`wsp_...`).")]
 
@@ -78,15 +87,12 @@ async def list_audit_log(
     session: Session,
     page: PageParams,
     created: CreatedRange,
-    action: Annotated[str | None, Query(description="For example `endpoint.updated`.")] = None,
-    actor: Annotated[str | None, Query(description="Id of who did it.")] = None,
-    object_id: Annotated[str | None, Query(alias="object", description="Id of what it was done to.")] = None,
+    action: AuditAction = None,
+    actor: AuditActor = None,
+    object_id: AuditObject = None,
 ) -> Page[AuditEntryAnswer]:
     """List who did what, newest first."""
-    if caller.application_id is not None:
-        raise Forbidden(
-            "The audit log is the whole workspace's; a key bound to one application cannot read it."
-        )
+    _refuse_bound(caller)
     found = await audit.list_entries(
         session,
         workspace_id=caller.workspace_id,
@@ -97,6 +103,40 @@ async def list_audit_log(
         page=page,
     )
     return page_of(found, AuditEntryAnswer.of)
+
+
+@exports.get(
+    "/v1/audit-log/export",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "content": {kind: {"schema": {"type": "string"}} for kind in ("application/x-ndjson", "text/csv")}
+        }
+    },
+)
+async def export_audit_log(
+    caller: Admin,
+    runtime: RuntimeDep,
+    created: CreatedRange,
+    form: Annotated[Format, Query(alias="format", description="`csv` is for spreadsheets.")] = Format.NDJSON,
+    action: AuditAction = None,
+    actor: AuditActor = None,
+    object_id: AuditObject = None,
+) -> StreamingResponse:
+    """Export the audit log as a file, newest entry first. The export itself is put on record."""
+    _refuse_bound(caller)
+    wanted = export.Wanted(action=action, actor_id=actor, object_id=object_id, created=created)
+    async with runtime.sessions.begin() as session:
+        await export.record_export(session, caller, form=form, wanted=wanted)
+    pieces = export.export(runtime.sessions, workspace_id=caller.workspace_id, form=form, wanted=wanted)
+    name = export.file_name(form, now=runtime.clock.now())
+    return StreamingResponse(
+        pieces,
+        headers={
+            "Content-Type": export.MEDIA_TYPES[form],
+            "Content-Disposition": f'attachment; filename="{name}"',
+        },
+    )
 
 
 @router.post("/v1/workspaces", status_code=201)
@@ -137,3 +177,10 @@ async def update_workspace(
 async def list_workspaces(_: InstanceOperator, session: Session, page: PageParams) -> Page[WorkspaceAnswer]:
     """List workspaces, newest first. Takes the instance key only."""
     return page_of(await queries.list_workspaces(session, page=page), WorkspaceAnswer.of)
+
+
+def _refuse_bound(caller: Caller) -> None:
+    if caller.application_id is not None:
+        raise Forbidden(
+            "The audit log is the whole workspace's; a key bound to one application cannot read it."
+        )

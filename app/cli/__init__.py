@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import access, deliveries, doctor, events, processes, schema, secrets, signatures, users
+from app.cli import access, audit, deliveries, doctor, events, processes, schema, secrets, signatures, users
 from app.cli.outcome import exit_code_of
 from app.cli.output import visible
 from app.core.errors import BellwireError
@@ -75,5 +75,6 @@ cli.command("verify")(signatures.verify)
 cli.add_typer(access.group, name="keys")
 cli.add_typer(users.group, name="users")
 cli.add_typer(secrets.group, name="secrets")
+cli.add_typer(audit.group, name="audit")
 cli.add_typer(events.group, name="events")
 cli.add_typer(deliveries.group, name="deliveries")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
     from sqlalchemy import Connection
-    from sqlalchemy.ext.asyncio import AsyncSession
+    from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
     from app.core.clock import DatabaseClock
     from app.core.settings import Settings
@@ -80,6 +80,27 @@ async def transaction(settings: Settings) -> AsyncIterator[tuple[AsyncSession, D
         await adjust_clock(engine, clock)
         async with make_sessions(engine).begin() as session:
             yield session, clock
+    except DBAPIError as error:
+        if not is_away(error) and not _refuses_us(error):
+            raise
+        raise away(settings, error) from None
+    finally:
+        await engine.dispose()
+
+
+@asynccontextmanager
+async def sessions(settings: Settings) -> AsyncIterator[async_sessionmaker[AsyncSession]]:
+    """Open an engine for transactions one after the other, and give what makes their sessions.
+
+    Raises:
+        Unavailable: Postgres cannot be reached, or went away in between.
+
+    """
+    from app.core.db import make_engine, make_sessions
+
+    engine = make_engine(settings, name="cli", pool_size=1)
+    try:
+        yield make_sessions(engine)
     except DBAPIError as error:
         if not is_away(error) and not _refuses_us(error):
             raise

@@ -193,6 +193,9 @@ class Settings(BaseSettings):
     retention_days: int = Field(
         default=30, ge=7, description="Events, deliveries and attempts are kept so long."
     )
+    audit_retention_days: int = Field(
+        default=365, ge=30, description="Entries of the audit log are kept so long."
+    )
 
     # --- Logs and signs of life
     log_format: Literal["auto", "json", "console"] = Field(

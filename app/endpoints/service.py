@@ -23,7 +23,7 @@ from app.endpoints.changes import (
 )
 from app.endpoints.circuit import close_after_enabling
 from app.endpoints.disabling import tell_of_disabled
-from app.endpoints.headers import check_headers, merge_headers, open_headers, seal_headers
+from app.endpoints.headers import MASK, check_headers, merge_headers, open_headers, seal_headers
 from app.endpoints.room import require_room
 from app.endpoints.secrets import (
     DEFAULT_GRACE_SECONDS,
@@ -184,8 +184,17 @@ async def update_endpoint(
         name: _shown(endpoint, name) for name in changes if name not in {"headers", "event_types", "filter"}
     }
     was_fifo, signature = endpoint.ordering == "fifo", endpoint.signature
+    after: dict[str, Any] = {}
     if subscription:
-        await _change_subscription(session, endpoint, subscription, runtime=runtime)
+        before |= await _change_subscription(session, endpoint, subscription, runtime=runtime)
+    if "headers" in changes:
+        stored = open_headers(endpoint.sealed_headers, keyring=runtime.keyring, endpoint_id=endpoint.id)
+        before["headers"] = sorted(stored)
+        # Names only; that a value under the same name is another one shows here.
+        after["headers"] = sorted(changes["headers"])
+        after["header_values_set"] = sorted(
+            name for name, value in changes["headers"].items() if value != MASK
+        )
     _apply(endpoint, changes, runtime=runtime)
     if endpoint.signature != signature:
         await replace_secret(
@@ -206,9 +215,9 @@ async def update_endpoint(
         await tell_of_disabled(session, endpoint)
     if endpoint.signature != signature:
         await tell_of_rotation(session, caller, endpoint, grace_seconds=DEFAULT_GRACE_SECONDS)
-    after = {name: _shown(endpoint, name) for name in before} | subscription
-    if "headers" in changes:
-        after["headers"] = sorted(changes["headers"])
+    after |= subscription | {
+        name: _shown(endpoint, name) for name in before if name not in {"headers", "event_types", "filter"}
+    }
     await _record(session, caller, endpoint, action="endpoint.updated", before=before, after=after)
     return endpoint
 
@@ -258,14 +267,15 @@ def _apply(endpoint: Endpoint, changes: Mapping[str, Any], *, runtime: Runtime) 
 
 async def _change_subscription(
     session: AsyncSession, endpoint: Endpoint, checked: Mapping[str, Any], *, runtime: Runtime
-) -> None:
-    """Change the one subscription that `event_types` and `filter` of an endpoint stand for."""
+) -> dict[str, Any]:
+    """Change the one subscription that `event_types` and `filter` of an endpoint stand for; return what was before."""
     rows = (await session.scalars(select(Subscription).where(Subscription.endpoint_id == endpoint.id))).all()
     if len(rows) > 1:
         raise Conflict(
             f"The endpoint has {len(rows)} subscriptions, so it is not clear which one is meant. Change one of them "
             f"with PATCH /v1/endpoints/{ids.to_text(ids.ENDPOINT, endpoint.id)}/subscriptions/(its id)."
         )
+    before = {name: getattr(rows[0], name) if rows else None for name in checked}
     if rows:
         apply_changes(rows[0], checked)
         rows[0].updated_at = func.now()
@@ -273,6 +283,7 @@ async def _change_subscription(
         row = new_subscription(endpoint, clock=runtime.clock, event_types=["*"], content_filter=None)
         apply_changes(row, checked)
         session.add(row)
+    return before
 
 
 async def _settle_order(session: AsyncSession, endpoint: Endpoint, *, was_fifo: bool) -> None:

@@ -21,6 +21,8 @@ from app.endpoints.circuit import close_after_enabling
 from app.endpoints.disabling import tell_of_disabled
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from app.core.context import Caller
@@ -45,7 +47,13 @@ async def set_enabled(session: AsyncSession, caller: Caller, reference: str, *, 
     endpoint.enabled = enabled
     endpoint.disabled_reason = None if enabled else DISABLED_BY_A_PERSON
     await _switch(
-        session, caller, endpoint, on=enabled, action="enabled" if enabled else "disabled", routing=True
+        session,
+        caller,
+        endpoint,
+        on=enabled,
+        action="enabled" if enabled else "disabled",
+        changed={"enabled": (not enabled, enabled)},
+        routing=True,
     )
     if enabled:
         await close_after_enabling(session, caller, endpoint)
@@ -68,15 +76,31 @@ async def set_paused(session: AsyncSession, caller: Caller, reference: str, *, p
     unblocked = not paused and (await session.execute(_UNBLOCK, which)).first() is not None
     if endpoint.paused is paused and not unblocked:
         return endpoint
+    changed = {"paused": (endpoint.paused, paused)}
+    if unblocked:
+        changed["line_blocked"] = (True, False)
     endpoint.paused = paused
     await _switch(
-        session, caller, endpoint, on=not paused, action="paused" if paused else "resumed", routing=False
+        session,
+        caller,
+        endpoint,
+        on=not paused,
+        action="paused" if paused else "resumed",
+        changed=changed,
+        routing=False,
     )
     return endpoint
 
 
 async def _switch(
-    session: AsyncSession, caller: Caller, endpoint: Endpoint, *, on: bool, action: str, routing: bool
+    session: AsyncSession,
+    caller: Caller,
+    endpoint: Endpoint,
+    *,
+    on: bool,
+    action: str,
+    changed: Mapping[str, tuple[bool, bool]],
+    routing: bool,
 ) -> None:
     if not on:
         await forget_retries(session, endpoint)
@@ -87,4 +111,6 @@ async def _switch(
         action=f"endpoint.{action}",
         object_kind="endpoint",
         object_id=ids.to_text(ids.ENDPOINT, endpoint.id),
+        before={name: was for name, (was, _) in changed.items()},
+        after={name: now for name, (_, now) in changed.items()},
     )

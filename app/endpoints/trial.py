@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from app.access import audit
 from app.core import ids
 from app.core.errors import Invalid
 from app.deliveries import ranks
@@ -83,4 +84,12 @@ async def send_test(
     session.add_all([event, delivery, queued])
     await session.flush()
     await session.refresh(delivery)
+    await audit.record(
+        session,
+        caller,
+        action="endpoint.tested",
+        object_kind="endpoint",
+        object_id=ids.to_text(ids.ENDPOINT, endpoint.id),
+        after={"type": event_type, "delivery": ids.to_text(ids.DELIVERY, delivery.id)},
+    )
     return delivery

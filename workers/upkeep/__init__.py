@@ -32,6 +32,7 @@ DUTIES: tuple[tuple[str, Callable[..., Awaitable[int]]], ...] = (
     ("transitions_forgotten", forgetting.forget_transitions),
     ("sign_ins_forgotten", forgetting.forget_sign_ins),
     ("secrets_forgotten", forgetting.forget_secrets),
+    ("audit_entries_forgotten", forgetting.forget_audit_entries),
     ("orphans_cancelled", orphans.cancel_orphans),
     ("counters_corrected", counters.correct_counters),
     ("failing_attended", failing.attend_to_failing),

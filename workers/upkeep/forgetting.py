@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from app.core import partitions
+from app.core.ids import lowest_uuid_at
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncConnection
@@ -79,6 +80,35 @@ async def forget_sign_ins(connection: AsyncConnection, *, settings: Settings) ->
         named = {name: value for name, value in values.items() if f":{name}" in statement}
         gone += (await connection.execute(text(statement), named)).rowcount
     return gone
+
+
+async def forget_audit_entries(connection: AsyncConnection, *, settings: Settings) -> int:
+    """Delete entries of the audit log whose retention is over; return how many.
+
+    The table refuses every DELETE but this one (migration 0005), and this one too for entries younger than 30 days.
+    It locks nothing beforehand: that would need the right to UPDATE, which may be taken from Bellwire's role.
+    """
+    oldest_kept = (
+        await connection.execute(
+            text("SELECT extract(epoch FROM now() - make_interval(days => :days))::float8"),
+            {"days": settings.audit_retention_days},
+        )
+    ).scalar_one()
+    await connection.execute(text("SET LOCAL bellwire.audit_upkeep = 'on'"))
+    gone = await connection.execute(
+        text(
+            "DELETE FROM audit_log WHERE id = ANY(ARRAY("
+            " SELECT id FROM audit_log"
+            " WHERE id < CAST(:limit AS uuid) AND created_at < now() - make_interval(days => :days)"
+            " ORDER BY id LIMIT :most))"
+        ),
+        {
+            "limit": lowest_uuid_at(int(oldest_kept * 1000)),
+            "days": settings.audit_retention_days,
+            "most": MOST,
+        },
+    )
+    return gone.rowcount
 
 
 async def forget_secrets(connection: AsyncConnection, *, settings: Settings) -> int:  # noqa: ARG001
