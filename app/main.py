@@ -84,13 +84,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         settings = load_settings()
         logging.configure(settings, process="api")
-    limits = {
+    around = {
         "max_body_bytes": settings.max_body_bytes,
         "max_batch_body_bytes": settings.max_batch_body_bytes,
+        "over_tls": settings.public_url.startswith("https://"),
     }
     app = Application(
         publishing={
-            route.path: RequestMiddleware(route.answer, **limits)
+            route.path: RequestMiddleware(route.answer, **around)
             for route in events_router.publishing.routes
             if isinstance(route, PublishRoute)
         },
@@ -100,7 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan,
-        middleware=[Middleware(RequestMiddleware, **limits)],
+        middleware=[Middleware(RequestMiddleware, **around)],
     )
     app.state.settings = settings
     app.state.find_key = find_key

@@ -15,11 +15,10 @@ import structlog
 from starlette.requests import Request
 
 from app.api.problems import TooLarge, problem_response
+from app.api.security_headers import SecurityHeaders
 from app.core import metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from prometheus_client import Counter, Histogram
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,18 +27,6 @@ SLOW_SECONDS = 1.0
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-# A page sets its own policy; all else is data and may load nothing.
-_DEFAULT_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"x-frame-options", b"DENY"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cross-origin-resource-policy", b"same-origin"),
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    # Answers hold what only this caller may see, and some hold a secret that is shown once.
-    (b"cache-control", b"no-store"),
-)
-
-_DEFAULT_NAMES = frozenset(name for name, _ in _DEFAULT_HEADERS)
 _READ = frozenset({b"x-request-id", b"traceparent", b"content-length"})
 
 _log = structlog.get_logger(__name__)
@@ -51,8 +38,12 @@ class RequestMiddleware:
     Puts into the request's state: `request_id` (text) and `traceparent` (W3C Trace Context, or None).
     """
 
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int, max_batch_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_body_bytes: int, max_batch_body_bytes: int, over_tls: bool
+    ) -> None:
+        """`over_tls`: callers reach this server by https, whatever stands in between."""
         self.app = app
+        self.security_headers = SecurityHeaders(over_tls=over_tls)
         self.max_body_bytes = max_body_bytes
         self.max_batch_body_bytes = max_batch_body_bytes
 
@@ -74,7 +65,9 @@ class RequestMiddleware:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = _with_headers(message.get("headers", ()), request_id)
+                headers = self.security_headers.completed(message.get("headers", ()))
+                headers.append((b"x-request-id", request_id.encode()))
+                message["headers"] = headers
             await send(message)
 
         limit = self.max_batch_body_bytes if scope["path"] == BATCH_PATH else self.max_body_bytes
@@ -111,17 +104,6 @@ def _traceparent(given: bytes | None) -> str | None:
         return None
     text = given.decode("latin-1")
     return text if _TRACEPARENT.fullmatch(text) else None
-
-
-def _with_headers(headers: Iterable[tuple[bytes, bytes]], request_id: str) -> list[tuple[bytes, bytes]]:
-    given = list(headers)
-    names = {name for name, _ in given}
-    if names.isdisjoint(_DEFAULT_NAMES):
-        given.extend(_DEFAULT_HEADERS)
-    else:
-        given.extend(header for header in _DEFAULT_HEADERS if header[0] not in names)
-    given.append((b"x-request-id", request_id.encode()))
-    return given
 
 
 def _limited(receive: Receive, *, limit: int, content_length: bytes | None) -> Receive:
