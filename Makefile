@@ -65,6 +65,19 @@ fuzz: $(STAMP) ## Fuzz the receiver package for FUZZ_SECONDS
 	@mkdir -p $(VENV)/fuzz
 	$(BIN)/python receiver/fuzz/receive.py -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=$(VENV)/fuzz/ $(VENV)/fuzz receiver/fuzz/corpus
 
+.PHONY: audit
+audit: $(STAMP) ## Ask whether a locked dependency has a known vulnerability
+	$(BIN)/python .ci/audit_dependencies.py
+
+# The parts list of what runs in production, with the hash of every file: CycloneDX 1.6.
+SBOM ?= dist/bellwire.cdx.json
+
+.PHONY: sbom
+sbom: $(STAMP) ## Write the bill of materials (CycloneDX) to SBOM
+	@mkdir -p $(dir $(SBOM))
+	@PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --sv 1.6 --of JSON --output-reproducible --validate --output-file $(SBOM) requirements.lock
+	@echo "$(SBOM)"
+
 .PHONY: bench
 bench: $(STAMP) ## Measure; SCENARIOS="drain old" for some; tables, JSON and charts in RESULTS
 	$(BIN)/python -m bench $(if $(RESULTS),--results $(RESULTS)) $(SCENARIOS)
