@@ -1,11 +1,14 @@
 """Logs: one line a thing that happened, with a static name and fields; JSON, or colours on a terminal.
 
-Never in a log: payloads, secrets, API keys, query strings. What other libraries log comes out in the same form.
+Never in a log: payloads, secrets, API keys, query strings. What other libraries log comes out in the same form. Errors of
+Postgres lose their DETAIL, in which the server repeats the row that it refused.
 """
 
 from __future__ import annotations
 
+import io
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
@@ -43,6 +46,8 @@ _SECRET_FIELDS = frozenset(
 )
 # Local variables of a traceback hold payloads and secrets: they stay out.
 _TRACEBACKS = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+# Up to what SQLAlchemy adds after it, or to the end: a value in it may have any number of lines.
+_DETAIL = re.compile(r"\nDETAIL:.*?(?=\n\[SQL:|\n\(Background on|\Z)", re.DOTALL)
 
 
 def configure(settings: Settings, *, process: str, stream: TextIO | None = None) -> None:
@@ -68,12 +73,10 @@ def configure(settings: Settings, *, process: str, stream: TextIO | None = None)
         cache_logger_on_first_use=False,
     )
     last: list[Any] = (
-        [_TRACEBACKS, structlog.processors.JSONRenderer(serializer=_as_json)]
+        [_TRACEBACKS, drop_details, structlog.processors.JSONRenderer(serializer=_as_json)]
         if as_json
         else [
-            structlog.dev.ConsoleRenderer(
-                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback
-            )
+            structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=_plain_traceback),
         ]
     )
     handler = logging.StreamHandler(out)
@@ -96,6 +99,30 @@ def hide_secrets(_logger: object, _method: str, event: EventDict) -> EventDict:
         if name in _SECRET_FIELDS:
             event[name] = _HIDDEN
     return event
+
+
+def drop_details(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Take the DETAIL of Postgres' errors out of texts and of rendered tracebacks."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = _without_detail(value)
+    exceptions = event.get("exception")
+    for exception in exceptions if isinstance(exceptions, list) else ():
+        exception["exc_value"] = _without_detail(exception["exc_value"])
+        exception["exc_notes"] = [_without_detail(note) for note in exception.get("exc_notes", ())]
+    return event
+
+
+def _without_detail(text: str) -> str:
+    return _DETAIL.sub("\nDETAIL: [hidden]", text) if "\nDETAIL:" in text else text
+
+
+def _plain_traceback(out: TextIO, exc_info: Any) -> None:
+    """Write a traceback for people, each exception of the chain without its DETAIL."""
+    whole = io.StringIO()
+    structlog.dev.plain_traceback(whole, exc_info)
+    # Chained exceptions are divided by an empty line and a sentence.
+    out.write("\n\n".join(_without_detail(part) for part in whole.getvalue().split("\n\n")))
 
 
 class _Stamp:

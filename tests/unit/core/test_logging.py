@@ -80,6 +80,48 @@ def test_tracebacks_hold_no_local_variables(lines):
     assert "4111" not in json.dumps(line)
 
 
+CARD = "41" + "11"
+
+
+def refuse_row(note: str) -> None:
+    """Fail as Postgres does when a row breaks a constraint: its error repeats the row."""
+    error = ValueError(
+        "(psycopg.errors.CheckViolation) new row violates check constraint\n"
+        f"DETAIL:  Failing row contains (1, {note},\nand more of {note}).\n"
+        "[SQL: INSERT INTO events]"
+    )
+    try:
+        raise error
+    except ValueError as cause:
+        raise RuntimeError(f"not stored\nDETAIL:  Key (uid)=({note}) already exists.") from cause
+
+
+def test_rows_that_postgres_repeats_stay_out(lines):
+    """The error's sentence and statement are there, the row is not: in no exception of the chain, in no text."""
+    try:
+        refuse_row(CARD)
+    except RuntimeError as error:
+        structlog.get_logger().exception("request.failed", reason=str(error))
+    (line,) = lines()
+    text = json.dumps(line)
+    assert CARD not in text
+    assert "violates check constraint" in text
+    assert "[SQL: INSERT INTO events]" in text
+    assert line["reason"] == "not stored\nDETAIL: [hidden]"
+
+
+def test_rows_that_postgres_repeats_stay_out_of_the_terminal(restored):
+    """`console` hides them, too."""
+    stream = io.StringIO()
+    logging.configure(Settings(log_format="console"), process="worker", stream=stream)
+    try:
+        refuse_row(CARD)
+    except RuntimeError:
+        structlog.get_logger().exception("request.failed")
+    assert CARD not in stream.getvalue()
+    assert "violates check constraint" in stream.getvalue()
+
+
 def test_level_is_the_settings_one(lines):
     """Below the level nothing is written."""
     structlog.get_logger().debug("claim.empty")
