@@ -18,7 +18,7 @@ from app.models.sealed import sealed_columns
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from sqlalchemy import ColumnElement, Connection, Row
+    from sqlalchemy import ColumnElement, Connection, Row, Select
 
     from app.core.crypto import Keyring
     from app.models.sealed import SealedColumn
@@ -61,15 +61,24 @@ def all_columns() -> tuple[SealedColumn, ...]:
     return sealed_columns(Base.metadata)
 
 
+def _head(sealed: SealedColumn) -> ColumnElement[bytes]:
+    return func.substring(sealed.column, 1, SEALED_HEAD_BYTES)
+
+
+# By the name of a column: how many of its values need each key, in all workspaces. Keys are the instance's.
+COUNTS: dict[str, Select[tuple[bytes, int]]] = {
+    sealed.name: select(_head(sealed), func.count()).where(sealed.column.is_not(None)).group_by(_head(sealed))
+    for sealed in all_columns()
+}
+
+
 def uses_of_keys(
     connection: Connection, keyring: Keyring, *, columns: Iterable[SealedColumn] | None = None
 ) -> list[KeyUse]:
     """Return how many values need each key: those of the ring, newest first, then those that are not in it."""
     found: dict[str, dict[str, int]] = {name: {} for name in keyring.names}
     for sealed in columns if columns is not None else all_columns():
-        head = _head(sealed)
-        counted = select(head, func.count()).where(sealed.column.is_not(None)).group_by(head)
-        for value, count in connection.execute(counted):
+        for value, count in connection.execute(COUNTS[sealed.name]):
             known = keyring.has_key_of(bytes(value))
             name = key_name_of(bytes(value)) if known else f"unknown {bytes(value).hex()}"
             found.setdefault(name, {})[sealed.name] = count
@@ -187,7 +196,3 @@ def _reopened(
             done.faults.append(str(error))
         return None
     return keyring.seal(plain, row=row, column=sealed.binding.column)
-
-
-def _head(sealed: SealedColumn) -> ColumnElement[bytes]:
-    return func.substring(sealed.column, 1, SEALED_HEAD_BYTES)

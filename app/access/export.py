@@ -21,7 +21,6 @@ from app.core.spreadsheet import csv_lines
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-    from datetime import datetime
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
@@ -114,9 +113,9 @@ async def export(
             return
 
 
-def file_name(form: Format, *, now: datetime) -> str:
-    """Return a name for the file, which sorts by time."""
-    return f"bellwire-audit-log-{now:%Y%m%dT%H%M%SZ}.{form.value}"
+def file_name(form: Format) -> str:
+    """Return a name for the file; nothing in it is a caller's."""
+    return f"bellwire-audit-log.{form.value}"
 
 
 def _written(rows: Sequence[AuditEntry], *, form: Format) -> bytes:

@@ -129,7 +129,7 @@ async def export_audit_log(
     async with runtime.sessions.begin() as session:
         await export.record_export(session, caller, form=form, wanted=wanted)
     pieces = export.export(runtime.sessions, workspace_id=caller.workspace_id, form=form, wanted=wanted)
-    name = export.file_name(form, now=runtime.clock.now())
+    name = export.file_name(form)
     return StreamingResponse(
         pieces,
         headers={

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from sqlalchemy import event
 
-from app.access import authenticate, sessions
+from app.access import authenticate, encryption, sessions
 from app.core.crypto import key_id_of
 from app.events import accept, feed_watch
 from app.models import Base
@@ -39,6 +39,10 @@ EXCUSED = {
     accept.FIRST_OF_UID: "looks up uids by the application that the accept statement has just judged",
     feed_watch.NEWS: "asks for all waiting readers at once whether there is news, and tells each yes or no of the "
     "application that it was shown to own",
+    **dict.fromkeys(
+        encryption.COUNTS.values(),
+        "counts for the health of the whole instance which keys are needed, and shows a sum",
+    ),
     notices._NOTE: "writes into the workspace of an endpoint that this transaction has locked",
 }
 # Tables that hold no workspace, and the one by which their rows have one: a plan must go through that one, too.
