@@ -84,7 +84,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if settings is None:
         settings = load_settings()
         logging.configure(settings, process="api")
-    around = {
+    around: dict[str, Any] = {
         "max_body_bytes": settings.max_body_bytes,
         "max_batch_body_bytes": settings.max_batch_body_bytes,
         "over_tls": settings.public_url.startswith("https://"),

@@ -65,11 +65,13 @@ def _head(sealed: SealedColumn) -> ColumnElement[bytes]:
     return func.substring(sealed.column, 1, SEALED_HEAD_BYTES)
 
 
+def _counted(sealed: SealedColumn) -> Select[tuple[bytes, int]]:
+    head = _head(sealed)
+    return select(head, func.count()).where(sealed.column.is_not(None)).group_by(head)
+
+
 # By the name of a column: how many of its values need each key, in all workspaces. Keys are the instance's.
-COUNTS: dict[str, Select[tuple[bytes, int]]] = {
-    sealed.name: select(_head(sealed), func.count()).where(sealed.column.is_not(None)).group_by(_head(sealed))
-    for sealed in all_columns()
-}
+COUNTS = {sealed.name: _counted(sealed) for sealed in all_columns()}
 
 
 def uses_of_keys(

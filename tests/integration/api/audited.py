@@ -212,6 +212,32 @@ async def _create_workspace(_: Traffic) -> Call:
     return Call("workspace.created", "POST", "/v1/workspaces", {"name": "Other"}, by_instance=True)
 
 
+async def user(traffic: Traffic, suffix: str = "") -> str:
+    """Invite a person; return a path below it."""
+    made = await traffic.post("/v1/users", {"email": "ada@example.com", "role": "viewer"}, status=201)
+    return f"/v1/users/{made['id']}{suffix}"
+
+
+async def _invite_user(_: Traffic) -> Call:
+    return Call("user.created", "POST", "/v1/users", {"email": "ada@example.com", "role": "viewer"})
+
+
+async def _update_user(traffic: Traffic) -> Call:
+    return Call("user.updated", "PATCH", await user(traffic), {"name": "Ada"})
+
+
+async def _delete_user(traffic: Traffic) -> Call:
+    return Call("user.deleted", "DELETE", await user(traffic))
+
+
+async def _create_login_link(traffic: Traffic) -> Call:
+    return Call("login_link.created", "POST", await user(traffic, "/login-link"))
+
+
+async def _end_user_sessions(traffic: Traffic) -> Call:
+    return Call("user.signed_out_everywhere", "DELETE", await user(traffic, "/sessions"))
+
+
 async def _export_audit_log(_: Traffic) -> Call:
     return Call("audit_log.exported", "GET", "/v1/audit-log/export")
 
@@ -224,17 +250,21 @@ CALLS: dict[str, Callable[[Traffic], Awaitable[Call]]] = {
     "create_application": _create_application,
     "create_endpoint": _create_endpoint,
     "create_event_type": _create_event_type,
+    "create_login_link": _create_login_link,
     "create_subscription": _create_subscription,
     "create_workspace": _create_workspace,
     "delete_application": _delete_application,
     "delete_endpoint": _delete_endpoint,
     "delete_event_type": _delete_event_type,
     "delete_subscription": _delete_subscription,
+    "delete_user": _delete_user,
     "disable_endpoint": _disable,
     "enable_endpoint": _enable,
+    "end_user_sessions": _end_user_sessions,
     "erase_event_data": _erase,
     "export_audit_log": _export_audit_log,
     "get_secret": _get_secret,
+    "invite_user": _invite_user,
     "open_circuit": _open_circuit,
     "pause_endpoint": _pause,
     "probe_circuit": _probe_circuit,
@@ -249,4 +279,5 @@ CALLS: dict[str, Callable[[Traffic], Awaitable[Call]]] = {
     "update_endpoint": _update_endpoint,
     "update_event_type": _update_event_type,
     "update_subscription": _update_subscription,
+    "update_user": _update_user,
 }

@@ -35,6 +35,10 @@ PAGES = [
     "/problems",
     *(f"/problems/{kind.slug}" for kind in PROBLEM_TYPES),
     "/problems/none",
+    "/login",
+    "/login/link/none",
+    "/account",
+    "/static/app.css",
     "/nowhere",
     "/v1/nowhere",
     "/%00",
@@ -42,7 +46,6 @@ PAGES = [
 FIXED = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -67,6 +70,10 @@ def check(answer: httpx2.Response) -> None:
     where = f"{answer.request.method} {answer.request.url} {answer.status_code}"
     for name, value in FIXED.items():
         assert answer.headers.get_list(name) == [value], (where, name)
+    # A page with a form sends where it was to this server, and to no other.
+    is_api = answer.request.url.path.startswith("/v1/")
+    referrer = answer.headers.get_list("Referrer-Policy")
+    assert referrer in ([["no-referrer"]] if is_api else [["no-referrer"], ["same-origin"]]), where
     policy = policy_of(answer)
     assert policy["default-src"] == ["'none'"], where
     assert policy["frame-ancestors"] == ["'none'"], where
@@ -77,7 +84,7 @@ def check(answer: httpx2.Response) -> None:
     assert policy.keys().isdisjoint(ACTIVE) or policy.get("script-src") == ["'self'"], where
     assert "camera=()" in answer.headers["Permissions-Policy"], where
     assert len(answer.headers.get_list("Cache-Control")) == 1, where
-    if answer.request.url.path.startswith("/v1/"):
+    if is_api:
         assert answer.headers["Cache-Control"] == "no-store", where
     assert answer.headers["X-Request-Id"], where
     for revealing in ("Server", "X-Powered-By", "Access-Control-Allow-Origin"):

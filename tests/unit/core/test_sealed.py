@@ -21,6 +21,9 @@ PLAIN = {
     "event_types.example": "shown in the catalogue",
     "events.data": "the payload: searched and delivered byte for byte; see SECURITY.md",
     "idempotency_keys.fingerprint": "a hash",
+    "login_links.digest": "a hash, from which no link can be made",
+    "sessions.digest": "a hash, from which no session can be made",
+    "sign_in_buckets.key": "a hash of who tries",
 }
 SEALED = {column.name: column for column in sealed_columns(Base.metadata)}
 
