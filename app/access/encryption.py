@@ -65,7 +65,7 @@ def _head(sealed: SealedColumn) -> ColumnElement[bytes]:
     return func.substring(sealed.column, 1, SEALED_HEAD_BYTES)
 
 
-def _counted(sealed: SealedColumn) -> Select[tuple[bytes, int]]:
+def _counted(sealed: SealedColumn) -> Select[bytes, int]:
     head = _head(sealed)
     return select(head, func.count()).where(sealed.column.is_not(None)).group_by(head)
 
