@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from tests.integration.api.conftest import INSTANCE_KEY
 from tests.integration.api.traffic import URL, Traffic
 
 if TYPE_CHECKING:
@@ -238,6 +239,12 @@ async def _end_user_sessions(traffic: Traffic) -> Call:
     return Call("user.signed_out_everywhere", "DELETE", await user(traffic, "/sessions"))
 
 
+async def _update_workspace(traffic: Traffic) -> Call:
+    answer = await traffic.client.get("/v1/workspaces", headers={"Authorization": f"Bearer {INSTANCE_KEY}"})
+    path = f"/v1/workspaces/{answer.json()['data'][0]['id']}"
+    return Call("workspace.quotas_changed", "PATCH", path, {"quotas": {"endpoints": 100}}, by_instance=True)
+
+
 async def _export_audit_log(_: Traffic) -> Call:
     return Call("audit_log.exported", "GET", "/v1/audit-log/export")
 
@@ -280,4 +287,5 @@ CALLS: dict[str, Callable[[Traffic], Awaitable[Call]]] = {
     "update_event_type": _update_event_type,
     "update_subscription": _update_subscription,
     "update_user": _update_user,
+    "update_workspace": _update_workspace,
 }

@@ -49,6 +49,7 @@ PAGES = [
     for path in (
         ROOT / "README.md",
         ROOT / "CHANGELOG.md",
+        ROOT / "SECURITY.md",
         ROOT / "receiver" / "README.md",
         *sorted((ROOT / "docs").rglob("*.md")),
     )
