@@ -28,16 +28,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse what came; it is one read, so a head is over its bound by one read at most."""
         before = self.cycle
+        # Asked before: these bytes may be the last ones of a body.
+        in_body = before is not None and before.more_body
         super().data_received(data)
         cycle = self.cycle
         if cycle is not before:
             self._head_bytes = self._rest_bytes = 0
-        elif cycle is None or not cycle.more_body:
+        elif not in_body:
             # No request has begun with these bytes, and they are no body.
             self._head_bytes += len(data)
             if self._head_bytes > MAX_HEAD_BYTES:
                 self._refuse()
-        elif cycle.response_complete:
+        elif cycle is not None and cycle.response_complete:
             self._rest_bytes += len(data)
             if self._rest_bytes > MAX_REST_BYTES:
                 self.transport.close()

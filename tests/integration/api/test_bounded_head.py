@@ -24,16 +24,22 @@ PIECE = b"a" * 4_096
 
 
 @asynccontextmanager
-async def connection(app: FastAPI) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """Serve the application as `bellwire api` does, and connect to it."""
+async def connection(
+    app: FastAPI, *, served_by: list[BoundedHttpProtocol] | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """Serve the application as `bellwire api` does, and connect to it; `served_by` gets the server's side."""
+    served = [] if served_by is None else served_by
+
+    def serve() -> BoundedHttpProtocol:
+        served.append(BoundedHttpProtocol(config=config, server_state=ServerState(), app_state={}))
+        return served[-1]
+
     config = uvicorn.Config(
         app, interface="asgi3", http=BoundedHttpProtocol, ws="none", lifespan="off", log_config=None
     )
     config.load()
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: BoundedHttpProtocol(config=config, server_state=ServerState(), app_state={}), "127.0.0.1", 0
-    )
+    server = await loop.create_server(serve, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname()[:2])
     try:
         yield reader, writer
@@ -124,3 +130,20 @@ async def test_a_body_that_goes_on_after_its_refusal_is_cut_off(
 
     assert status == b"401"
     assert sent < 10 * MAX_HEAD_BYTES
+
+
+async def test_a_body_that_comes_at_once_is_no_head(app: FastAPI, admin: dict[str, str]) -> None:
+    """A body of which more than a head's bound arrives in its last read is read, and answered for what it is."""
+    body = b" " * (2 * MAX_HEAD_BYTES)
+    served: list[BoundedHttpProtocol] = []
+    async with connection(app, served_by=served) as (reader, writer):
+        writer.write(
+            b"POST /v1/applications HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+            b"Expect: 100-continue\r\nAuthorization: %s\r\nContent-Length: %d\r\n\r\n"
+            % (admin["Authorization"].encode(), len(body))
+        )
+        async with asyncio.timeout(20):
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            # Not over the socket, which would cut it as it likes.
+            served[0].data_received(body)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
