@@ -28,6 +28,7 @@ from app.core.runtime import Runtime
 from app.core.settings import Settings, load_settings
 from app.core.startup import open_database
 from app.core.wake_ups import WakeUps
+from app.dashboard.router import routers as dashboard
 from app.deliveries import router as deliveries
 from app.endpoints import router as endpoints
 from app.event_types import router as event_types
@@ -139,6 +140,7 @@ def _routers() -> list[APIRouter]:
         sign_in.assets,
         oidc.router,
         account.router,
+        *dashboard(),
     ]
 
 

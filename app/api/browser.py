@@ -47,9 +47,13 @@ MAX_FORM_FIELDS = 100
 
 _SAFE_METHODS = frozenset({"GET", "HEAD"})
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+_WITH_SCRIPTS = {"Content-Security-Policy": f"{_POLICY}; script-src 'self'; connect-src 'self'"}
 _PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": _POLICY,
     # With `no-referrer` browsers say `Origin: null` of our own forms, which is what a stranger's would say, too.
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
@@ -204,15 +208,21 @@ def cookie_name(name: str, *, secure: bool) -> str:
 
 
 def page(
-    name: str, visit: Visit, *, status: int = 200, headers: dict[str, str] | None = None, **values: object
+    name: str,
+    visit: Visit,
+    *,
+    status: int = 200,
+    headers: dict[str, str] | None = None,
+    scripts: bool = False,
+    **values: object,
 ) -> Response:
-    """Return a page made from a template."""
+    """Return a page made from a template; `scripts` lets our own script run on it and load from here."""
     content = render(name, visit=visit, **values)
     return Response(
         content,
         status_code=status,
         media_type="text/html; charset=utf-8",
-        headers=_PAGE_HEADERS | (headers or {}),
+        headers=_PAGE_HEADERS | (_WITH_SCRIPTS if scripts else {}) | (headers or {}),
     )
 
 

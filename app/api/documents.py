@@ -89,8 +89,8 @@ async def get_problem(slug: str) -> Response:
 
 @router.get("/")
 async def get_root() -> Response:
-    """Lead who opens the bare address to the reference."""
-    return RedirectResponse("/docs", status_code=307)
+    """Lead who opens the bare address to the dashboard; who is not signed in gets to the door from there."""
+    return RedirectResponse("/dashboard/", status_code=307)
 
 
 def _problem_page(kind: ProblemType) -> bytes:

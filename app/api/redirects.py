@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-DEFAULT = "/account"
+DEFAULT = "/dashboard/"
 MAX_CHARS = 2_000
 
 

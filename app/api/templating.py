@@ -7,14 +7,28 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, FileSystemLoader, StrictUndefined
 
 from app.core.clock import rfc3339
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
 STYLE_PATH = "/static/app.css"
+
+_FOLDERS = [str(files("app.api") / "templates")]
+_GLOBALS: dict[str, object] = {}
+_FILTERS: dict[str, Callable[..., object]] = {}
+
+
+def extend(*, folder: str, names: dict[str, object], filters: dict[str, Callable[..., object]]) -> None:
+    """Let a package bring templates, and what they use. Call it at import, before the first page is made."""
+    if folder not in _FOLDERS:
+        _FOLDERS.append(folder)
+    _GLOBALS.update(names)
+    _FILTERS.update(filters)
+    _environment.cache_clear()
 
 
 def render(name: str, **values: object) -> str:
@@ -37,7 +51,7 @@ def style_address() -> str:
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(str(files("app.api") / "templates")),
+        loader=ChoiceLoader([FileSystemLoader(folder) for folder in _FOLDERS]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -47,6 +61,8 @@ def _environment() -> Environment:
     environment.globals["style"] = style_address
     environment.filters["exact"] = rfc3339
     environment.filters["shown"] = _shown
+    environment.globals.update(_GLOBALS)
+    environment.filters.update(_FILTERS)
     return environment
 
 

@@ -72,6 +72,9 @@ class Settings(BaseSettings):
     session_idle_hours: float = Field(
         default=12, gt=0, description="A session that is not used for so many hours is over."
     )
+    dashboard_read_only: bool = Field(
+        default=False, description="People may look at everything their role allows, and change nothing."
+    )
     oidc_issuer: str = Field(
         default="",
         description="Issuer of an OpenID provider through which people may sign in, as its description has it.",

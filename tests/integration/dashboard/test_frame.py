@@ -1,0 +1,61 @@
+"""The frame of every page: who may come in, what it links to, and where forms lead."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tests.integration.dashboard.conftest import BrowseAs
+    from tests.integration.people.conftest import Browser, OpenBrowser
+
+
+async def test_who_is_not_signed_in_is_led_to_the_door(open_browser: OpenBrowser) -> None:
+    """And from there back to the page that was asked for."""
+    browser = await open_browser()
+
+    answer = await browser.get("/dashboard/?range=7d")
+
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/login?next=/dashboard/%3Frange%3D7d"
+
+
+async def test_a_page_that_is_none_says_so(owner: Browser) -> None:
+    """As a page, with the request's id."""
+    answer = await owner.get("/dashboard/nothing/here")
+
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["x-request-id"] in answer.text
+
+
+async def test_pages_for_admins_are_absent_for_others(browse_as: BrowseAs) -> None:
+    """A viewer's navigation has no API keys and no audit log."""
+    admins, viewers = await browse_as("admin"), await browse_as("viewer")
+
+    for_admins, for_viewers = (await admins.get("/dashboard/")).text, (await viewers.get("/dashboard/")).text
+
+    assert 'href="/dashboard/keys"' in for_admins
+    assert 'href="/dashboard/keys"' not in for_viewers
+    assert 'href="/dashboard/audit"' not in for_viewers
+    assert 'href="/dashboard/deliveries"' in for_viewers
+
+
+async def test_colours_are_kept_without_a_script(owner: Browser) -> None:
+    """The form of the bar chooses them, and leads back to the page."""
+    answer = await owner.submit(
+        "/dashboard/theme", at="/dashboard/", theme="dark", next="/dashboard/?range=1h"
+    )
+
+    assert answer.status_code == 303
+    assert answer.headers["location"] == "/dashboard/?range=1h"
+    assert '<html lang="en" data-theme="dark">' in (await owner.get("/dashboard/")).text
+
+
+async def test_a_dashboard_page_lets_only_our_own_script_run(owner: Browser) -> None:
+    """Nothing is loaded from elsewhere, nothing inline runs, and nobody frames it."""
+    policy = (await owner.get("/dashboard/")).headers["content-security-policy"]
+
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
