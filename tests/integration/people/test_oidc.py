@@ -319,7 +319,7 @@ async def test_a_new_key_of_the_provider_is_found(app, browser, open_browser, ad
 async def test_the_way_on_stays_on_this_server(browser, add_person, tell, next_path):
     """As with passwords."""
     await add_person(ADA)
-    assert (await through(browser, next_path)).headers["location"] == "/account"
+    assert (await through(browser, next_path)).headers["location"] == "/dashboard/"
 
 
 async def test_new_people_come_in_from_named_domains_only(start, open_browser, tell):
