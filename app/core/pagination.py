@@ -30,11 +30,13 @@ _MAX_NUMBER = 2**63 - 1
 class HasId(Protocol):
     """A row with a sortable id."""
 
-    id: Any
+    @property
+    def id(self) -> Any:
+        """What pages are ordered by."""
 
 
 RowT = TypeVar("RowT", bound="HasId")
-AnyT = TypeVar("AnyT", bound="tuple[Any, ...]")
+AnyT = TypeVar("AnyT")
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ async def list_rows(opened: OpenPage, query: Query, *, page: PageRequest) -> Pag
 
 
 async def read_rows(
-    opened: OpenPage, narrowed: Select[tuple[Delivery]], *, scope: Scope, keyset: Keyset
+    opened: OpenPage, narrowed: Select[Delivery], *, scope: Scope, keyset: Keyset
 ) -> Sequence[DeliveryRow]:
     """Return deliveries with all that a list shows of them; `narrowed` chooses few of them."""
     one = aliased(Delivery, narrowed.subquery("chosen"))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from app.deliveries.record import Settle
 from tests.integration.api.traffic import Traffic
 
 if TYPE_CHECKING:
     import httpx2
+    import pytest
     from fastapi import FastAPI
 
     from tests.integration.dashboard.conftest import BrowseAs
