@@ -15,6 +15,7 @@ from app.models.endpoint import Endpoint, EndpointRuntime, EndpointSecret, Subsc
 from app.models.event import Event, EventKey, Fanout
 from app.models.operations import CircuitTransition, Notice
 from app.models.people import LoginLink, SignInBucket, User, UserSession
+from app.models.rollup import AttemptRollup, BacklogMinute, RollupProgress, SavedView, Undelivered
 from app.models.scope import OutsideTheWorkspace, confine
 from app.models.worker import WorkerHeartbeat
 
@@ -24,7 +25,9 @@ __all__ = [
     "ApiKey",
     "Application",
     "Attempt",
+    "AttemptRollup",
     "AuditEntry",
+    "BacklogMinute",
     "Base",
     "CircuitTransition",
     "Delivery",
@@ -44,8 +47,11 @@ __all__ = [
     "PersonRole",
     "QueuedDelivery",
     "Role",
+    "RollupProgress",
+    "SavedView",
     "SignInBucket",
     "Subscription",
+    "Undelivered",
     "User",
     "UserSession",
     "WorkerHeartbeat",

@@ -69,5 +69,13 @@ class Attempt(OfWorkspace, Base):
         Index(None, "delivery_id", "number"),
         Index(None, "workspace_id", "id"),
         Index(None, "endpoint_id", "id"),
+        # Most attempts succeed; those that did not are found by their class.
+        Index(
+            "ix_attempts_failures",
+            "workspace_id",
+            "error_class",
+            "id",
+            postgresql_where=text("error_class IS NOT NULL"),
+        ),
         {"postgresql_partition_by": "RANGE (id)"},
     )

@@ -7,7 +7,9 @@ Each property says both: which error is the parser's own, and what must hold of 
 
 from __future__ import annotations
 
+import json
 import re
+from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
@@ -30,6 +32,7 @@ from app.core.settings import Settings
 from app.endpoints.patterns import compile_patterns, event_type_fault, require_patterns
 from app.endpoints.targets import check_url
 from app.events.feed import Epoch, Position, decode_cursor, encode_cursor, require_types
+from bellwire._headers import MAX_TIMESTAMP
 from tests.unit.cli.conftest import RunPiped  # noqa: TC001 - pytest reads it
 from tests.unit.cli.conftest import piped as piped  # noqa: PLC0414 - the fixture, for this file, too
 from workers.http1.target import Target
@@ -274,9 +277,17 @@ def test_traceparents(value: bytes):
 PRINTABLE = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), max_size=40)
 # What argparse and the shell cannot pass on, nobody can type.
 OPTION = PRINTABLE.filter(lambda text: not text.startswith("-"))
-SECRETS = OPTION | mutated(st.just("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")).filter(
-    lambda text: text.isprintable() and not text.startswith("-")
+HMAC_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+GOOD_SECRETS = st.just(HMAC_SECRET) | st.binary(min_size=32, max_size=32).map(
+    lambda seed: "whsk_" + b64encode(seed).decode()
 )
+SECRETS = (
+    OPTION
+    | GOOD_SECRETS
+    | mutated(GOOD_SECRETS).filter(lambda text: text.isprintable() and not text.startswith("-"))
+)
+MESSAGE_IDS = OPTION | st.from_regex(r"[!-,/-~][!-\-/-~]{0,40}", fullmatch=True)
+TIMESTAMPS = st.integers(0, MAX_TIMESTAMP) | st.integers() | PRINTABLE
 LINES = OPTION | st.builds(
     "{}: {}".format, st.sampled_from(["webhook-id", "webhook-timestamp", "webhook-signature"]), PRINTABLE
 )
@@ -297,7 +308,10 @@ def test_verify_on_the_command_line(
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(secret=SECRETS, message_id=OPTION, timestamp=st.integers() | PRINTABLE, body=st.binary(max_size=50))
+@given(secret=SECRETS, message_id=MESSAGE_IDS, timestamp=TIMESTAMPS, body=st.binary(max_size=50))
+@example(secret="whsec_" + "0" * 32, message_id="0", timestamp=0, body=b"\xa3iM\xa8\xb4\x9f\xaaW\xae")
+@example(secret=HMAC_SECRET, message_id="~!:,", timestamp=MAX_TIMESTAMP, body=b"")
+@example(secret=HMAC_SECRET, message_id="0", timestamp="\u0661", body=b"")
 def test_sign_and_verify_on_the_command_line(
     piped: RunPiped, secret: str, message_id: str, timestamp: object, body: bytes
 ):
@@ -308,7 +322,8 @@ def test_sign_and_verify_on_the_command_line(
         assert signed.exit_code == 2
         assert "Traceback" not in signed.output
         return
-    lines = [part for line in signed.stdout.splitlines() for part in ("--header", line)]
+    headers = json.loads(signed.stdout)  # Piped, the three headers come as one JSON object.
+    lines = [part for name, value in headers.items() for part in ("--header", f"{name}: {value}")]
     verified = piped("verify", "--secret", secret, "--any-age", *lines, stdin=body)
     assert verified.exit_code == 0, verified.output
 

@@ -103,7 +103,6 @@ async def test_no_connection_stays_behind_that_listens(shop: Workshop) -> None:
 async def test_database_that_is_away_costs_only_the_hint(shop: Workshop) -> None:
     """Waking never raises, and stopping does not wait for a database that is away."""
     away = shop.settings.model_copy(update={"database_url": _nowhere(shop.settings)})
-    away.__dict__.pop("sqlalchemy_url", None)
     engine = make_engine(away, name="test", pool_size=1)
     before = metrics.NOTIFIES_SENT._value.get()
     notifier = Notifier(engine, interval_seconds=0)

@@ -59,9 +59,9 @@ async def test_a_worker_is_alive_while_a_process_of_its_host_claims(
     assert (fault is None) is alive
 
 
-async def test_a_database_that_is_away_is_said(settings: Settings) -> None:
+async def test_a_database_that_is_away_is_said() -> None:
     """The check fails, with a sentence instead of a traceback."""
-    away = settings.model_copy(update={"sqlalchemy_url": "postgresql+psycopg://x@127.0.0.1:1/x"})
+    away = Settings(environment="development", database_url="postgresql://x@127.0.0.1:1/x")
 
     fault = await fault_of_worker(away, host="box")
 
