@@ -30,10 +30,13 @@ _MAX_NUMBER = 2**63 - 1
 class HasId(Protocol):
     """A row with a sortable id."""
 
-    id: Any
+    @property
+    def id(self) -> Any:
+        """What pages are ordered by."""
 
 
 RowT = TypeVar("RowT", bound="HasId")
+AnyT = TypeVar("AnyT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,55 @@ class Page(Generic[RowT]):
     prev_cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Keyset:
+    """The part of a list that a page is; for statements that join more to the rows than `fetch_page` can."""
+
+    limit: int
+    direction: bytes
+    anchor: UUID | None
+    descending: bool
+
+    @classmethod
+    def of(cls, page: PageRequest, *, oldest_first: bool = False) -> Keyset:
+        """Read a page request.
+
+        Raises:
+            Invalid: the cursor was not made by this server.
+
+        """
+        direction, anchor = _decode(page.cursor)
+        return cls(page.limit, direction, anchor, (direction == _FORWARD) is not oldest_first)
+
+    def narrow(self, query: Select[AnyT], *, id_column: ColumnElement[Any] | Any) -> Select[AnyT]:
+        """Let a select return the rows of this page only, and one more if there is one."""
+        if self.anchor is not None:
+            # Cursors of rows that are numbered have the form of the others.
+            key = min(self.anchor.int, _MAX_NUMBER) if isinstance(id_column.type, Integer) else self.anchor
+            query = query.where(id_column < key if self.descending else id_column > key)
+        return self.order(query, id_column=id_column).limit(self.limit + 1)
+
+    def order(self, query: Select[AnyT], *, id_column: ColumnElement[Any] | Any) -> Select[AnyT]:
+        """Order a select as this page is read, which is not always as it is shown."""
+        return query.order_by(id_column.desc() if self.descending else id_column.asc())
+
+    def page(self, found: Sequence[RowT]) -> Page[RowT]:
+        """Return the page of the rows that a narrowed select has found."""
+        rows = list(found)
+        more = len(rows) > self.limit
+        rows = rows[: self.limit]
+        if self.direction == _BACK:
+            rows.reverse()
+            has_next, has_prev = self.anchor is not None, more
+        else:
+            has_next, has_prev = more, self.anchor is not None
+        return Page(
+            rows=rows,
+            next_cursor=_encode(_FORWARD, rows[-1].id) if rows and has_next else None,
+            prev_cursor=_encode(_BACK, rows[0].id) if rows and has_prev else None,
+        )
+
+
 async def fetch_page(
     session: AsyncSession,
     query: Select[RowT],
@@ -67,26 +119,8 @@ async def fetch_page(
         Invalid: the cursor was not made by this server.
 
     """
-    direction, anchor = _decode(page.cursor)
-    descending = (direction == _FORWARD) is not oldest_first
-    if anchor is not None:
-        # Cursors of rows that are numbered have the form of the others.
-        key = min(anchor.int, _MAX_NUMBER) if isinstance(id_column.type, Integer) else anchor
-        query = query.where(id_column < key if descending else id_column > key)
-    order = id_column.desc() if descending else id_column.asc()
-    rows = list((await session.scalars(query.order_by(order).limit(page.limit + 1))).all())
-    more = len(rows) > page.limit
-    rows = rows[: page.limit]
-    if direction == _BACK:
-        rows.reverse()
-        has_next, has_prev = anchor is not None, more
-    else:
-        has_next, has_prev = more, anchor is not None
-    return Page(
-        rows=rows,
-        next_cursor=_encode(_FORWARD, rows[-1].id) if rows and has_next else None,
-        prev_cursor=_encode(_BACK, rows[0].id) if rows and has_prev else None,
-    )
+    keyset = Keyset.of(page, oldest_first=oldest_first)
+    return keyset.page((await session.scalars(keyset.narrow(query, id_column=id_column))).all())
 
 
 def _encode(direction: bytes, row_id: UUID | int) -> str:
