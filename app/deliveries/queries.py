@@ -121,21 +121,15 @@ async def views_of(session: AsyncSession, deliveries: Sequence[Delivery]) -> lis
                 delivery=delivery,
                 endpoint_url=endpoint.url,
                 application_uid=uids[delivery.application_id],
-                place=_place(row, runtime, head=heads.get(row.endpoint_id)) if row else None,
-                lane=_lane(endpoint, runtime),
+                place=place_of(row, runtime, head=heads.get(row.endpoint_id)) if row else None,
+                lane=lane_of(endpoint, runtime),
             )
         )
     return views
 
 
-async def _heads(session: AsyncSession, endpoint_ids: set[UUID], *, workspace_id: UUID) -> dict[UUID, UUID]:
-    if not endpoint_ids:
-        return {}
-    rows = await session.execute(_HEADS, {"workspace": workspace_id, "endpoints": sorted(endpoint_ids)})
-    return {row[0]: row[1] for row in rows}
-
-
-def _place(row: QueuedDelivery, runtime: EndpointRuntime, *, head: UUID | None) -> Place:
+def place_of(row: QueuedDelivery, runtime: EndpointRuntime, *, head: UUID | None) -> Place:
+    """Return where a delivery stands; `head` is the first in line of a FIFO lane."""
     return Place(
         state=row.state,
         trigger=row.trigger,
@@ -146,7 +140,8 @@ def _place(row: QueuedDelivery, runtime: EndpointRuntime, *, head: UUID | None) 
     )
 
 
-def _lane(endpoint: Endpoint, runtime: EndpointRuntime) -> Lane:
+def lane_of(endpoint: Endpoint, runtime: EndpointRuntime) -> Lane:
+    """Return the state of an endpoint, as far as it decides when its deliveries go."""
     return Lane(
         enabled=endpoint.enabled,
         paused=endpoint.paused,
@@ -163,6 +158,13 @@ def _lane(endpoint: Endpoint, runtime: EndpointRuntime) -> Lane:
         tokens_at=runtime.tokens_at,
         blocked=runtime.fifo_blocked_by is not None,
     )
+
+
+async def _heads(session: AsyncSession, endpoint_ids: set[UUID], *, workspace_id: UUID) -> dict[UUID, UUID]:
+    if not endpoint_ids:
+        return {}
+    rows = await session.execute(_HEADS, {"workspace": workspace_id, "endpoints": sorted(endpoint_ids)})
+    return {row[0]: row[1] for row in rows}
 
 
 def _visible_to(caller: Caller) -> Select[Delivery]:
