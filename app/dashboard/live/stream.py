@@ -57,6 +57,11 @@ async def say_changes(listener: Listener) -> AsyncIterator[bytes]:
         yield event("gone", {})
 
 
-def event(name: str, data: object, *, retry: int | None = None) -> bytes:
-    """Return one event as it travels."""
-    return format_sse_event(event=name, data_str=orjson.dumps(data).decode(), retry=retry)
+def event(name: str, data: object, *, retry: int | None = None, place: int | None = None) -> bytes:
+    """Return one event as it travels; a browser whose connection broke says the last `place` that it was told."""
+    return format_sse_event(
+        event=name,
+        data_str=orjson.dumps(data).decode(),
+        retry=retry,
+        id=str(place) if place is not None else None,
+    )

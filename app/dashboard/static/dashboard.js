@@ -146,7 +146,8 @@ function show(next) {
 pauser.addEventListener("click", () => {
   if (state === "out") return location.assign(`/login?next=${encodeURIComponent(here())}`);
   kept("pause", kept("pause") === "on" ? "off" : "on");
-  if (kept("pause") === "on") { stop(); show("paused"); } else { regions().forEach((each) => dirty.add(each.id)); listen(); soon(); }
+  if (kept("pause") === "on") { stop(); show("paused"); } else { regions().forEach((each) => dirty.add(each.id)); state = ""; listen(); soon(); }
+  tail?.draw();
 });
 
 function stop() {
@@ -293,7 +294,7 @@ document.addEventListener("click", (event) => {
     zone(document);
   } else if (on("[data-help]")) {
     on("details")?.removeAttribute("open");
-    help();
+    dialogs("help");
   }
   for (const menu of $$("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false;
 });
@@ -368,10 +369,6 @@ setInterval(() => {
 
 // ---- Keys ----
 
-const KEYS = [
-  ["/", "Search"], ["Ctrl K", "Go to a page or an object"], ["g …", "Go to a page, by its letter"], ["j  k", "Next and previous row"], ["Enter", "Open the row"],
-  ["x", "Pick the row"], ["Shift x", "Pick all rows up to here"], ["r", "Retry"], ["c", "Copy the link"], ["Space", "Pause the live tail"], ["?", "This list"],
-];
 let going = 0, lastPick = -1;
 const rows = () => $$("main [data-row]").filter((each) => each.offsetParent);
 const current = () => $("main [data-row][data-cursor]");
@@ -413,12 +410,12 @@ const ACTS = {
   X: () => pick(true),
   r: () => press("r"),
   c: () => copy(current() ? ($("a", current())?.href ?? location.href) : location.href),
-  "?": () => help(),
+  "?": () => dialogs("help"),
   g: () => { going = Date.now(); },
 };
 
 document.addEventListener("keydown", (event) => {
-  if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.altKey) { event.preventDefault(); palette(); return; }
+  if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey) && !event.altKey) { event.preventDefault(); dialogs("palette"); return; }
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented || kept("keys") === "off" || $("dialog[open]")) return;
   if (event.target.closest("input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable]")) return;
   const was = going;
@@ -437,128 +434,17 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-function open(label, ...children) {
-  const close = make("button", { type: "button", textContent: "Close" });
-  const dialog = make("dialog", {}, make("h2", { textContent: label }), ...children, close);
-  dialog.setAttribute("aria-label", label);
-  close.addEventListener("click", () => dialog.close());
-  dialog.addEventListener("close", () => dialog.remove());
-  document.body.append(dialog);
-  dialog.showModal();
-  return dialog;
-}
+// Dialogs that few open: their script comes when the first is asked for.
+const dialogs = async (which) => {
+  const module = await import(document.body.dataset.dialogs);
+  if (!$("dialog[open]")) module[which]({ $, $$, make, kept });
+};
 
-function help() {
-  const list = make("dl", { className: "keys" });
-  const line = (key, text) => list.append(make("dt", {}, make("kbd", { textContent: key })), make("dd", { textContent: text }));
-  KEYS.forEach(([key, text]) => line(key, text));
-  for (const link of $$("[data-go]")) line(`g ${link.dataset.go}`, link.firstChild.textContent.trim());
-  const box = make("input", { type: "checkbox", checked: kept("keys") !== "off" });
-  box.addEventListener("change", () => kept("keys", box.checked ? "on" : "off"));
-  open("Keys", list, make("label", { className: "switch" }, box, " Keys without Ctrl are on (in this browser)")).classList.add("help");
-}
+// ---- Live tail: a page of its own, with a script of its own ----
 
-const OBJECTS = { dlv: "deliveries", evt: "events", ep: "endpoints", app: "applications" };
-
-function palette() {
-  if ($("dialog[open]")) return;
-  const found = new Map($$("[data-go]").map((link) => [link.getAttribute("href"), `Go to ${link.firstChild.textContent.trim()}`]));
-  for (const link of $$("main a[href]")) {
-    const kind = link.pathname.match(/^\/dashboard\/(events|deliveries|endpoints|applications)\/([a-z]+_[0-9a-z]{26})/);
-    if (kind && !found.has(link.pathname)) found.set(link.pathname, `${kind[1]}: ${link.textContent.trim()} ${kind[2]}`);
-  }
-  const field = make("input", { type: "text", id: "palette", autocomplete: "off", spellcheck: false, placeholder: "A page, an id, or what to search for" });
-  const list = make("ul", { id: "palette-list", role: "listbox", ariaLabel: "Where to go" });
-  for (const [name, value] of [["role", "combobox"], ["aria-controls", list.id], ["aria-expanded", "true"], ["aria-label", "Go to"]]) field.setAttribute(name, value);
-  const dialog = open("Go to", field, list);
-  let at = 0, shown = [];
-  const draw = () => {
-    const text = field.value.trim(), id = text.match(/^([a-z]+)_[0-9a-z]{26}$/);
-    shown = [...found].filter(([href, label]) => `${label} ${href}`.toLowerCase().includes(text.toLowerCase())).slice(0, 12);
-    if (id && OBJECTS[id[1]]) shown.unshift([`/dashboard/${OBJECTS[id[1]]}/${text}`, `Open ${text}`]);
-    if (text) shown.push([`/dashboard/deliveries?${new URLSearchParams({ q: text })}`, `Search deliveries for “${text}”`]);
-    at = Math.max(0, Math.min(at, shown.length - 1));
-    list.replaceChildren(...shown.map(([href, label], n) => {
-      const line = make("li", { id: `palette-${n}`, role: "option", textContent: label });
-      line.setAttribute("aria-selected", String(n === at));
-      line.addEventListener("click", () => location.assign(href));
-      return line;
-    }));
-    field.setAttribute("aria-activedescendant", shown.length ? `palette-${at}` : "");
-    list.children[at]?.scrollIntoView({ block: "nearest" });
-  };
-  field.addEventListener("input", () => { at = 0; draw(); });
-  field.addEventListener("keydown", (event) => {
-    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (step) { event.preventDefault(); at += step; draw(); }
-    else if (event.key === "Enter" && shown[at]) { event.preventDefault(); location.assign(shown[at][0]); }
-  });
-  draw();
-  field.focus();
-  dialog.classList.add("palette");
-}
-
-// ---- Live tail: rows come as texts, and each is put into a copy of the page's own row ----
-
-const tail = $("[data-tail]") && startTail($("[data-tail]"));
-
-function startTail(section) {
-  const MOST = 500, body = $("tbody", section), model = $("template", section), says = $("#tail-state"), waiting = [];
-  let stream, held = false, over = false, sampling = 1;
-  const still = () => held || over || scrollY > 200 || kept("pause") === "on";
-
-  function say() {
-    const count = waiting.length === MOST ? `${MOST}+` : waiting.length;
-    const speed = sampling > 1 ? ` More than fits comes in: sampling 1 in ${sampling}.` : "";
-    says.textContent = (still() ? `Paused, ${count} new.` : body.rows.length ? "Listening." : says.dataset.empty) + speed;
-    section.toggleAttribute("data-still", still());
-  }
-
-  function draw() {
-    if (!still() && waiting.length) {
-      const made = waiting.splice(0).map((row) => {
-        const line = model.content.firstElementChild.cloneNode(true);
-        for (const cell of $$("[data-field]", line)) cell.textContent = row[cell.dataset.field];
-        $("a", line).href = row.href;
-        $("time", line).dateTime = $("time", line).title = row.at;
-        $(".pill", line).className = `pill ${row.tone}`;
-        zone(line);
-        return line;
-      });
-      body.prepend(...made.reverse());
-      while (body.rows.length > MOST) body.lastElementChild.remove();
-      $(".empty", section)?.remove();
-    }
-    say();
-  }
-
-  function turn() {
-    stream?.close();
-    if (document.hidden || state === "out") return;
-    stream = new EventSource(section.dataset.tail);
-    stream.addEventListener("ready", () => state !== "paused" && show("live"));
-    stream.addEventListener("gone", () => show("out"));
-    stream.addEventListener("error", function () {
-      if (this !== stream || state === "out") return;
-      show("away");
-      if (this.readyState === EventSource.CLOSED) setTimeout(turn, 10000);
-    });
-    stream.addEventListener("rows", (event) => {
-      const told = JSON.parse(event.data);
-      sampling = told.sampling;
-      waiting.push(...told.rows);
-      waiting.splice(0, Math.max(0, waiting.length - MOST));
-      draw();
-    });
-  }
-
-  body.addEventListener("pointerenter", () => { over = true; say(); });
-  body.addEventListener("pointerleave", () => { over = false; draw(); });
-  addEventListener("scroll", draw, { passive: true });
-  turn();
-  say();
-  return { turn, stop: () => stream?.close(), toggle: () => { held = !held; draw(); } };
-}
+let tail;
+const section = $("[data-tail]");
+if (section) import(section.dataset.script).then((module) => { tail = module.start(section, { $, $$, kept, show, zone, at: () => state }); });
 
 zone(document);
 listen();
