@@ -163,6 +163,11 @@ async def _require(session: AsyncSession, caller: Caller, key_id: str) -> ApiKey
     parsed = ids.from_text(ids.API_KEY, key_id)
     row = await queries.lock_key(session, caller, parsed) if parsed else None
     if row is None:
+        if key_id.startswith("bw_"):
+            raise NotFound(
+                "This is the key itself, and what is needed is its id, which begins with key_. GET /v1/api-keys lists "
+                "the ids. Whoever saw this address has seen the key."
+            )
         raise NotFound(
             f"There is no API key {key_id!r} here, or it was revoked. GET /v1/api-keys lists those there are."
         )
