@@ -42,7 +42,7 @@ async def set_password(
     browser: Browser,
     replaces: str,
 ) -> str:
-    """Set a new password, end every session of the person, and return the token of a new one.
+    """Set a new password, end every session and login link of the person, and return the token of a new session.
 
     Raises:
         Invalid: the present password is wrong, or the new one is not taken; the pointer says which.
@@ -82,6 +82,7 @@ async def set_password(
         row.password_hash = digest
         row.password_changed_at = func.now()
         await user_queries.end_sessions(session, found.workspace_id, found.user_id)
+        await user_queries.end_links(session, found.workspace_id, found.user_id)
         await audit.record(
             session,
             caller,
