@@ -255,20 +255,7 @@ def _shown(row: User) -> dict[str, object]:
 
 
 async def _record(
-    session: AsyncSession,
-    caller: Caller,
-    row: User,
-    *,
-    action: str,
-    before: dict[str, object] | None = None,
-    after: dict[str, object] | None = None,
+    session: AsyncSession, caller: Caller, row: User, *, action: str, **what: dict[str, object]
 ) -> None:
-    await audit.record(
-        session,
-        caller,
-        action=action,
-        object_kind=_KIND,
-        object_id=ids.to_text(ids.USER, row.id),
-        before=before,
-        after=after,
-    )
+    name = ids.to_text(ids.USER, row.id)
+    await audit.record(session, caller, action=action, object_kind=_KIND, object_id=name, **what)
