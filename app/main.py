@@ -16,6 +16,7 @@ from app.access.passwords import Passwords
 from app.access.sessions import find_session
 from app.access.workspaces import ensure_first_workspace
 from app.account import router as account
+from app.account.confirm import router as confirm
 from app.api import documents, problems, unmatched
 from app.api.auth_failures import AuthFailures
 from app.api.idempotency import KeysInFlight
@@ -141,6 +142,7 @@ def _routers() -> list[APIRouter]:
         sign_in.assets,
         oidc.router,
         account.router,
+        confirm.router,
         *dashboard(),
     ]
 

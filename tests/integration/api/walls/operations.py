@@ -100,6 +100,7 @@ PLAIN = {
 PAGES = {
     "/",
     "/account",
+    "/account/confirm",
     "/account/password",
     "/account/sessions/end-others",
     "/account/sessions/{session_id}/end",
