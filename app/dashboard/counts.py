@@ -19,7 +19,8 @@ _KEPT_SECONDS = 3.0
 
 _COUNT = text("""
 SELECT (SELECT count(*) FROM (
-          SELECT 1 FROM deliveries WHERE workspace_id = :workspace AND state = 'dead' LIMIT :most) AS d),
+          SELECT 1 FROM undelivered
+           WHERE workspace_id = :workspace AND state = 'dead' AND reopened_at IS NULL LIMIT :most) AS d),
        (SELECT count(*) FROM endpoint_runtime r
          WHERE r.workspace_id = :workspace AND r.circuit_state <> 'closed'
            AND EXISTS (SELECT FROM endpoints e WHERE e.id = r.endpoint_id AND e.deleted_at IS NULL AND e.enabled))

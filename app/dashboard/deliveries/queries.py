@@ -5,14 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, case, func, literal, select, true
+from sqlalchemy import and_, case, func, literal, select, true, union_all
 from sqlalchemy.orm import aliased
 
+from app.core import ids
 from app.core.pagination import Keyset
 from app.dashboard.deliveries.rows import delivery_row
 from app.dashboard.search.conditions import Scope, on_deliveries
+from app.dashboard.search.values import STATES
 from app.deliveries.waiting import LEASED, READY, TRIGGER_TEST
-from app.models import Application, Attempt, Delivery, Endpoint, EndpointRuntime, QueuedDelivery
+from app.models import (
+    Application,
+    Attempt,
+    Delivery,
+    Endpoint,
+    EndpointRuntime,
+    QueuedDelivery,
+    Undelivered,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,11 +40,12 @@ MOST = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Facets:
-    """How many deliveries are in each state; `capped`: there are more than were counted."""
+    """How many deliveries are in each state; `capped` names those of which there are more than were counted."""
 
     counts: dict[str, int]
     total: int
-    capped: bool
+    capped: frozenset[str]
+    more: bool
 
 
 def scope_of(opened: OpenPage, query: Query) -> Scope:
@@ -135,7 +146,11 @@ async def read_rows(
 
 
 async def count_states(opened: OpenPage, query: Query) -> Facets:
-    """Count what the other terms leave, by state: one pass over at most `MOST` of the newest rows."""
+    """Count what the other terms leave, by state.
+
+    One pass over at most `MOST` of the newest rows; where nothing else is asked for, those that are rare (waiting, dead,
+    cancelled) are counted for themselves, where they are found at once.
+    """
     scope = scope_of(opened, query)
     leased = (
         select(literal(1))
@@ -159,13 +174,63 @@ async def count_states(opened: OpenPage, query: Query) -> Facets:
         .limit(MOST + 1)
         .subquery("newest")
     )
-    found = await opened.session.execute(
-        select(newest.c.kind, func.count()).select_from(newest).group_by(newest.c.kind)
+    statement = union_all(
+        select(literal("newest").label("of"), newest.c.kind, func.count())
+        .select_from(newest)
+        .group_by(newest.c.kind),
+        *([] if query.terms else _rare(scope)),
     )
-    counts: dict[str, int] = {row[0]: row[1] for row in found}
-    total = sum(counts.values())
-    counts["pending"] = counts.get("pending", 0) + counts.get("retrying", 0)
-    return Facets(counts=counts, total=min(total, MOST), capped=total > MOST)
+    newest_counts: dict[str, int] = {}
+    exact = {} if query.terms else dict.fromkeys(set(STATES) - {"succeeded"}, 0)
+    for of, name, count in await opened.session.execute(statement):
+        (newest_counts if of == "newest" else exact)[name] = count
+    total = sum(newest_counts.values())
+    capped = total > MOST
+    counts = {
+        name: exact[name] if capped and name in exact else newest_counts.get(name, 0) for name in STATES
+    }
+    counts["pending"] += counts["retrying"]
+    return Facets(
+        counts={name: min(count, MOST) for name, count in counts.items()},
+        total=min(total, MOST),
+        capped=frozenset(
+            name for name, count in counts.items() if capped and (count > MOST or name not in exact)
+        ),
+        more=capped,
+    )
+
+
+def _rare(scope: Scope) -> list[Select[str, str, int]]:
+    """Return counts of what waits and of what ended undelivered, each up to `MOST`."""
+    lowest = scope.lowest_id if scope.lowest_id is not None else ids.lowest_uuid_at(0)
+    kind = case(
+        (QueuedDelivery.state == LEASED, "sending"),
+        (QueuedDelivery.attempt_count > 0, "retrying"),
+        else_="pending",
+    ).label("kind")
+    waiting = (
+        select(kind)
+        .where(QueuedDelivery.workspace_id == scope.workspace_id, QueuedDelivery.id >= lowest)
+        .limit(MOST + 1)
+        .subquery("waiting")
+    )
+    found = [
+        select(literal("exact"), waiting.c.kind, func.count()).select_from(waiting).group_by(waiting.c.kind)
+    ]
+    for state in ("dead", "cancelled"):
+        ended = (
+            select(literal(1).label("one"))
+            .where(
+                Undelivered.workspace_id == scope.workspace_id,
+                Undelivered.state == state,
+                Undelivered.reopened_at.is_(None),
+                Undelivered.delivery_id >= lowest,
+            )
+            .limit(MOST + 1)
+            .subquery(state)
+        )
+        found.append(select(literal("exact"), literal(state), func.count()).select_from(ended))
+    return found
 
 
 async def has_any(opened: OpenPage) -> bool:

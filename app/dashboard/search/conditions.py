@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -30,7 +29,7 @@ from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from app.core import ids
 from app.dashboard.search import meanings
 from app.deliveries.waiting import LEASED
-from app.models import Application, Attempt, Delivery, Endpoint, Event, QueuedDelivery
+from app.models import Application, Attempt, Delivery, Endpoint, Event, QueuedDelivery, Undelivered
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -59,23 +58,27 @@ def on_deliveries(query: Query, scope: Scope) -> list[ColumnElement[bool]]:
     """Return conditions on `Delivery`; a query with faults finds nothing."""
     if query.faults:
         return [false()]
-    return [_signed(term, partial(_of_delivery, scope=scope)) for term in query.terms]
+    return [
+        _state(term.meaning.names, scope)
+        if isinstance(term.meaning, meanings.Status) and not term.negated
+        else _signed(term, _of_delivery(term.meaning, scope))
+        for term in query.terms
+    ]
 
 
 def on_events(query: Query, scope: Scope) -> list[ColumnElement[bool]]:
     """Return conditions on `Event`: what is said of deliveries must hold for one of its deliveries."""
     if query.faults:
         return [false()]
-    return [_signed(term, partial(_of_event, scope=scope)) for term in query.terms]
+    return [_signed(term, _of_event(term.meaning, scope)) for term in query.terms]
 
 
-def _signed(term: Term, condition_of: Any) -> ColumnElement[bool]:
-    condition: ColumnElement[bool] = condition_of(term.meaning)
+def _signed(term: Term, condition: ColumnElement[bool]) -> ColumnElement[bool]:
     # What is unknown (null) does not hold, so its contrary does.
     return not_(func.coalesce(condition, false())) if term.negated else condition
 
 
-def _of_delivery(meaning: Meaning, *, scope: Scope) -> ColumnElement[bool]:  # noqa: C901, PLR0911 - one case a qualifier
+def _of_delivery(meaning: Meaning, scope: Scope) -> ColumnElement[bool]:  # noqa: C901, PLR0911 - one case a qualifier
     match meaning:
         case meanings.Id():
             return _id_of_delivery(meaning, scope)
@@ -85,7 +88,7 @@ def _of_delivery(meaning: Meaning, *, scope: Scope) -> ColumnElement[bool]:  # n
                 Delivery.endpoint_id.in_(_endpoints_at([part], scope)),
             )
         case meanings.Status(names):
-            return _state(names, scope)
+            return _row_state(names, scope)
         case meanings.Code():
             return _code(meaning)
         case meanings.Type(patterns):
@@ -108,7 +111,7 @@ def _of_delivery(meaning: Meaning, *, scope: Scope) -> ColumnElement[bool]:  # n
             return exists().where(*found, _data(path, wanted))
 
 
-def _of_event(meaning: Meaning, *, scope: Scope) -> ColumnElement[bool]:  # noqa: PLR0911 - one case a qualifier
+def _of_event(meaning: Meaning, scope: Scope) -> ColumnElement[bool]:  # noqa: PLR0911 - one case a qualifier
     match meaning:
         case meanings.Id(prefix) if prefix == ids.EVENT:
             return _within(Event.id, meaning)
@@ -128,7 +131,7 @@ def _of_event(meaning: Meaning, *, scope: Scope) -> ColumnElement[bool]:  # noqa
             found = [Delivery.workspace_id == scope.workspace_id, Delivery.event_id == Event.id]
             if scope.lowest_id is not None:
                 found.append(Delivery.id >= scope.lowest_id)
-            return exists().where(*found, _of_delivery(meaning, scope=scope)).correlate(Event)
+            return exists().where(*found, _of_delivery(meaning, scope)).correlate(Event)
 
 
 def _id_of_delivery(meaning: meanings.Id, scope: Scope) -> ColumnElement[bool]:
@@ -152,24 +155,53 @@ def _within(column: InstrumentedAttribute[UUID], meaning: meanings.Id) -> Column
 
 
 def _state(names: frozenset[str], scope: Scope) -> ColumnElement[bool]:
+    """Return the condition by where each state is found: few deliveries are waiting, dead or cancelled.
+
+    `undelivered` has no tests: of those that failed only the list without this term tells.
+    """
+    choices: list[ColumnElement[bool]] = [Delivery.state == "succeeded"] if "succeeded" in names else []
+    ended = names & {"dead", "cancelled"}
+    if ended:
+        found = [
+            Undelivered.workspace_id == scope.workspace_id,
+            Undelivered.state.in_(ended),
+            Undelivered.reopened_at.is_(None),
+        ]
+        if scope.lowest_id is not None:
+            found.append(Undelivered.delivery_id >= scope.lowest_id)
+        choices.append(Delivery.id.in_(select(Undelivered.delivery_id).where(*found)))
+    waiting = _queued(names)
+    if waiting is not None:
+        found = [QueuedDelivery.workspace_id == scope.workspace_id, waiting]
+        if scope.lowest_id is not None:
+            found.append(QueuedDelivery.id >= scope.lowest_id)
+        choices.append(Delivery.id.in_(select(QueuedDelivery.id).where(*found)))
+    return or_(*choices)
+
+
+def _row_state(names: frozenset[str], scope: Scope) -> ColumnElement[bool]:
+    """Return the condition by what the delivery itself says: for those that are at hand already."""
     final = names & {"succeeded", "dead", "cancelled"}
     choices: list[ColumnElement[bool]] = [Delivery.state.in_(final)] if final else []
-    waiting = names & {"pending", "sending", "retrying"}
-    if waiting:
-        leased = exists().where(
-            QueuedDelivery.workspace_id == scope.workspace_id,
-            QueuedDelivery.id == Delivery.id,
-            QueuedDelivery.state == LEASED,
+    waiting = _queued(names)
+    if waiting is not None:
+        queued = exists().where(
+            QueuedDelivery.workspace_id == scope.workspace_id, QueuedDelivery.id == Delivery.id, waiting
         )
-        kinds: list[ColumnElement[bool]] = []
-        if "sending" in waiting:
-            kinds.append(leased)
-        if "pending" in waiting:
-            kinds.append(~leased)
-        elif "retrying" in waiting:
-            kinds.append(and_(~leased, Delivery.attempt_count > 0))
-        choices.append(and_(Delivery.state == "pending", or_(*kinds)))
+        choices.append(and_(Delivery.state == "pending", queued))
     return or_(*choices)
+
+
+def _queued(names: frozenset[str]) -> ColumnElement[bool] | None:
+    """Return the condition on the queue's row; pending has retrying in it."""
+    kinds: list[ColumnElement[bool]] = []
+    if "sending" in names:
+        kinds.append(QueuedDelivery.state == LEASED)
+    if "pending" in names:
+        kinds.append(QueuedDelivery.state != LEASED)
+    elif "retrying" in names:
+        kinds.append(and_(QueuedDelivery.state != LEASED, QueuedDelivery.attempt_count > 0))
+    return or_(*kinds) if kinds else None
 
 
 def _code(meaning: meanings.Code) -> ColumnElement[bool]:
