@@ -122,7 +122,7 @@ async def views_of(session: AsyncSession, deliveries: Sequence[Delivery]) -> lis
                 endpoint_url=endpoint.url,
                 application_uid=uids[delivery.application_id],
                 place=_place(row, runtime, head=heads.get(row.endpoint_id)) if row else None,
-                lane=_lane(endpoint, runtime),
+                lane=lane_of(endpoint, runtime),
             )
         )
     return views
@@ -146,7 +146,8 @@ def _place(row: QueuedDelivery, runtime: EndpointRuntime, *, head: UUID | None) 
     )
 
 
-def _lane(endpoint: Endpoint, runtime: EndpointRuntime) -> Lane:
+def lane_of(endpoint: Endpoint, runtime: EndpointRuntime) -> Lane:
+    """Return the state of an endpoint, as far as it decides when its deliveries go."""
     return Lane(
         enabled=endpoint.enabled,
         paused=endpoint.paused,
