@@ -7,6 +7,10 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 
+# Compiled modules are kept, whatever the environment says: a process that compiles all it imports takes seconds to
+# start, and tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help
 help: ## List the tasks
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

@@ -16,6 +16,7 @@ from app.access.passwords import Passwords
 from app.access.sessions import find_session
 from app.access.workspaces import ensure_first_workspace
 from app.account import router as account
+from app.account.confirm import router as confirm
 from app.api import documents, problems, unmatched
 from app.api.auth_failures import AuthFailures
 from app.api.idempotency import KeysInFlight
@@ -28,6 +29,7 @@ from app.core.runtime import Runtime
 from app.core.settings import Settings, load_settings
 from app.core.startup import open_database
 from app.core.wake_ups import WakeUps
+from app.dashboard.live.watch import ChangeWatch
 from app.dashboard.router import routers as dashboard
 from app.deliveries import router as deliveries
 from app.endpoints import router as endpoints
@@ -140,6 +142,7 @@ def _routers() -> list[APIRouter]:
         sign_in.assets,
         oidc.router,
         account.router,
+        confirm.router,
         *dashboard(),
     ]
 
@@ -185,12 +188,16 @@ async def _publishing(app: FastAPI, runtime: Runtime) -> AsyncIterator[None]:
     )
     app.state.waker, app.state.matcher, app.state.ingest = waker, matcher, ingest
     app.state.feed_watch = feed_watch = FeedWatch(runtime.engine)
+    app.state.change_watch = change_watch = ChangeWatch(
+        runtime.engine, idle_seconds=settings.session_idle_hours * 3600
+    )
     waker.start()
     reporter = asyncio.create_task(report_filter_errors(runtime, matcher))
     try:
         yield
     finally:
         await feed_watch.stop()
+        await change_watch.stop()
         await ingest.close()
         reporter.cancel()
         await asyncio.gather(reporter, return_exceptions=True)

@@ -11,20 +11,18 @@ endpoints, and the longest end dead. The figures are exact: so many deliveries, 
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import psycopg
 import typer
 
-from app.core.ids import lowest_uuid_at
-from app.core.partitions import FILLFACTOR, name_of
 from app.core.settings import load_settings
+from app.seeding.days import DAY, drop_empty, fill, one
 from bench.endpoints import write_endpoints
 from bench.seed_rows import BASE, EVENTS_EACH, FILL, FUNCTIONS
 
@@ -33,20 +31,16 @@ if TYPE_CHECKING:
     from datetime import date
     from uuid import UUID
 
-    from psycopg import Connection
 
 DAYS = 7
 CONNECTIONS = 2
 ENDPOINTS = 40
 # Retries are dealt by `seed_rows.RETRIES`; with more than this the longest delivery had more than 12 attempts.
 MOST_ATTEMPTS_EACH = 2.25
-DAY = timedelta(days=1)
 # Where nobody listens: the policy allows it, and no event that is published matches its endpoints.
 URL = "http://127.0.0.1:8999/seed/{n}"
 EVENT_TYPES = ["seed.*"]
 SECRET = "whsec_" + "c2VlZHNlZWRzZWVkc2VlZHNlZWRzZWVk"
-
-_INDEX = re.compile(r"^CREATE (UNIQUE )?INDEX \S+ ON ONLY \S+ ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +81,10 @@ def seed(
     )
     address = url.replace("postgresql+psycopg", "postgresql", 1)
     with psycopg.connect(address, autocommit=True) as connection:
-        now = _one(connection, "SELECT now()")
+        now = one(connection, "SELECT now()")
         parts = split(deliveries, now=now, days=days)
         for part in parts:
-            _drop_empty(connection, part.day)
+            drop_empty(connection, part.day)
     extra = attempts / deliveries - 1
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         for line in pool.map(lambda part: _fill(address, part, endpoints=endpoints, extra=extra), parts):
@@ -118,19 +112,6 @@ def split(deliveries: int, *, now: datetime, days: int) -> list[Day]:
     ]
 
 
-def _drop_empty(connection: Connection[Any], day: date) -> None:
-    """Remove partitions of this day that have no rows: they are made anew, filled, and attached."""
-    for table in FILL:
-        name = name_of(table, day)
-        if _one(connection, "SELECT to_regclass(%s) IS NOT NULL", name) and not _one(
-            connection,
-            f"SELECT EXISTS (SELECT FROM {name})",  # noqa: S608
-        ):
-            with connection.transaction():
-                connection.execute(f"ALTER TABLE {table} DETACH PARTITION {name}")
-                connection.execute(f"DROP TABLE {name}")
-
-
 def _fill(address: str, part: Day, *, endpoints: Sequence[UUID], extra: float) -> str:
     """Write one day and return a line that says so."""
     began = time.monotonic()
@@ -153,48 +134,10 @@ def _fill(address: str, part: Day, *, endpoints: Sequence[UUID], extra: float) -
                 "extra": extra,
             },
         )
-        for table, fill in FILL.items():
-            _fill_table(connection, table, part.day, fill)
+        for table, insert in FILL.items():
+            fill(connection, table, part.day, insert)
     seconds = time.monotonic() - began
     return f"{part.day}: {part.deliveries:,} deliveries in {seconds:.0f} s"
-
-
-def _fill_table(connection: Connection[Any], table: str, day: date, fill: str) -> None:
-    name = name_of(table, day)
-    present = _one(connection, "SELECT to_regclass(%s) IS NOT NULL", name)
-    # One transaction: a table that is made in it is not written to the log, row by row, before it is synced.
-    with connection.transaction():
-        if not present:
-            storage = f" WITH (fillfactor = {FILLFACTOR[table]})" if table in FILLFACTOR else ""
-            connection.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL EXCLUDING INDEXES){storage}")
-        connection.execute(fill.format(partition=name))
-        if not present:
-            connection.execute(f"ALTER TABLE {name} ADD PRIMARY KEY (id)")
-            for definition in _indexes_of(connection, table):
-                connection.execute(_INDEX.sub(rf"CREATE \1INDEX ON {name} ", definition))
-            lower, upper = (lowest_uuid_at(_midnight_ms(d)) for d in (day, day + DAY))
-            connection.execute(
-                f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{lower}') TO ('{upper}')"
-            )
-    connection.execute(f"VACUUM (ANALYZE) {name}")
-
-
-def _indexes_of(connection: Connection[Any], table: str) -> list[str]:
-    rows = connection.execute(
-        "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = %s::regclass AND NOT indisprimary",
-        [table],
-    ).fetchall()
-    return [row[0] for row in rows]
-
-
-def _midnight_ms(day: date) -> int:
-    return int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000)
-
-
-def _one(connection: Connection[Any], query: str, *parameters: object) -> Any:
-    row = connection.execute(query, parameters or None).fetchone()
-    assert row is not None
-    return row[0]
 
 
 def main(

@@ -42,7 +42,7 @@ async def set_password(
     browser: Browser,
     replaces: str,
 ) -> str:
-    """Set a new password, end every session of the person, and return the token of a new one.
+    """Set a new password, end every session and login link of the person, and return the token of a new session.
 
     Raises:
         Invalid: the present password is wrong, or the new one is not taken; the pointer says which.
@@ -50,38 +50,22 @@ async def set_password(
 
     """
     stored = await _stored_hash(runtime, found)
-    attempt = Attempt(email=found.email, address=browser.address, device=f"session {found.session_id}")
+    attempt = _attempt(found, browser)
     asked = asks_for_current(found, runtime)
     if asked:
-        # Who has stolen a session must not find the password out with it.
-        async with runtime.sessions.begin() as session:
-            wait = await throttle.take(session, attempt)
-        if wait:
-            raise Invalid.at(
-                "/current", f"Too many passwords were wrong, so this one was not looked at. Wait {wait} s."
-            )
-    if asked and not (await passwords.check(current, stored)).right:
-        raise Invalid.at(
-            "/current",
-            "This is not your present password. Type it again; if you have forgotten it, ask an admin for a "
-            "login link."
-            if stored
-            else "You have no password yet, so there is none to change. Ask an admin for a login link: for half "
-            "an hour after it was used, a password can be set.",
-        )
+        await _require_current(runtime, passwords, attempt, current=current, stored=stored)
     fault = fault_of_password(wanted, email=found.email)
     if fault is not None:
         raise Invalid.at("/wanted", fault)
     digest = await passwords.make_hash(wanted)
     async with runtime.sessions.begin() as session:
-        row = await _lock(session, found)
-        if row is None or row.password_hash != stored:
-            raise Invalid.at("/current", "Your password was changed meanwhile. Sign in with the new one.")
+        row = await _lock(session, found, stored=stored)
         if asked:
             await throttle.succeed(session, attempt)
         row.password_hash = digest
         row.password_changed_at = func.now()
         await user_queries.end_sessions(session, found.workspace_id, found.user_id)
+        await user_queries.end_links(session, found.workspace_id, found.user_id)
         await audit.record(
             session,
             caller,
@@ -98,6 +82,40 @@ async def set_password(
             clock=runtime.clock,
             replaces=replaces,
             action="session.renewed",
+        )
+
+
+async def confirm_person(
+    runtime: Runtime,
+    passwords: Passwords,
+    found: FoundSession,
+    *,
+    current: str,
+    browser: Browser,
+    replaces: str,
+) -> str:
+    """Let a person who is signed in prove anew who they are; return the token of the session that takes over.
+
+    Raises:
+        Invalid: the password is wrong, or there is none.
+        TooBusy: too many passwords are being compared at this moment.
+
+    """
+    stored = await _stored_hash(runtime, found)
+    attempt = _attempt(found, browser)
+    await _require_current(runtime, passwords, attempt, current=current, stored=stored)
+    async with runtime.sessions.begin() as session:
+        row = await _lock(session, found, stored=stored)
+        await throttle.succeed(session, attempt)
+        return await begin_session(
+            session,
+            row,
+            method="password",
+            browser=browser,
+            settings=runtime.settings,
+            clock=runtime.clock,
+            replaces=replaces,
+            action="session.confirmed",
         )
 
 
@@ -145,10 +163,38 @@ async def _stored_hash(runtime: Runtime, found: FoundSession) -> str | None:
         return row.password_hash if row else None
 
 
-async def _lock(session: AsyncSession, found: FoundSession) -> User | None:
+def _attempt(found: FoundSession, browser: Browser) -> Attempt:
+    return Attempt(email=found.email, address=browser.address, device=f"session {found.session_id}")
+
+
+async def _require_current(
+    runtime: Runtime, passwords: Passwords, attempt: Attempt, *, current: str, stored: str | None
+) -> None:
+    # Who has stolen a session must not find the password out with it.
+    async with runtime.sessions.begin() as session:
+        wait = await throttle.take(session, attempt)
+    if wait:
+        raise Invalid.at(
+            "/current", f"Too many passwords were wrong, so this one was not looked at. Wait {wait} s."
+        )
+    if not (await passwords.check(current, stored)).right:
+        raise Invalid.at(
+            "/current",
+            "This is not your present password. Type it again; if you have forgotten it, ask an admin for a "
+            "login link."
+            if stored
+            else "You have no password yet. Ask an admin for a login link: for half an hour after it was used, a "
+            "password can be set.",
+        )
+
+
+async def _lock(session: AsyncSession, found: FoundSession, *, stored: str | None) -> User:
     query = (
         select(User)
         .where(User.workspace_id == found.workspace_id, User.id == found.user_id, User.disabled_at.is_(None))
         .with_for_update()
     )
-    return (await session.scalars(query)).one_or_none()
+    row = (await session.scalars(query)).one_or_none()
+    if row is None or row.password_hash != stored:
+        raise Invalid.at("/current", "Your password was changed meanwhile. Sign in with the new one.")
+    return row

@@ -14,6 +14,7 @@ from app.models import AuditEntry
 if TYPE_CHECKING:
     from uuid import UUID
 
+    from sqlalchemy import ColumnElement
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
     from app.core.ranges import TimeRange
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 AUDIT_ENTRY = "aud"  # The prefix of an entry's id in the API.
 
 # A UUIDv7 of the database's clock (RFC 9562), for rows that are written where there is no clock at hand.
-_NEW_ID = """
+NEW_ID: ColumnElement[UUID] = literal_column("""
 encode(
   set_bit(
     set_bit(
@@ -31,7 +32,7 @@ encode(
       52, 1),
     53, 1),
   'hex')::uuid
-"""
+""")
 
 
 def own_caller(workspace_id: UUID) -> Caller:
@@ -56,7 +57,7 @@ async def record(
     """
     await session.execute(
         insert(AuditEntry).values(
-            id=literal_column(_NEW_ID),
+            id=NEW_ID,
             workspace_id=caller.workspace_id,
             actor_kind=caller.actor_kind,
             actor_id=caller.actor_id,

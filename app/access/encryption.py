@@ -9,10 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlalchemy import bindparam, func, insert, select, tuple_, update
 
+from app.access.audit import NEW_ID
+from app.access.people_rules import COMMAND_LINE
+from app.core import ids
 from app.core.crypto import SEALED_HEAD_BYTES, CannotDecrypt, key_name_of
-from app.models import Base
+from app.models import AuditEntry, Base, Workspace
 from app.models.sealed import sealed_columns
 
 if TYPE_CHECKING:
@@ -95,27 +98,63 @@ def uses_of_keys(
     ]
 
 
+@dataclass(slots=True)
+class _Run:
+    """One run of `reencrypt`: with what, by whom, and whether it is on record yet."""
+
+    connection: Connection
+    keyring: Keyring
+    actor: str
+    on_record: bool = False
+
+    def record(self) -> None:
+        """Note in the log of every workspace that its secrets are sealed anew, in the first transaction that does it.
+
+        Keys are the instance's, so nothing is said of how much of it is whose.
+        """
+        if self.on_record:
+            return
+        entry = {
+            "id": NEW_ID,
+            "actor_kind": COMMAND_LINE,
+            "actor_id": self.actor,
+            "action": "secrets.reencrypted",
+            "object_kind": "workspace",
+            "after": {"encryption_key": self.keyring.names[0]},
+        }
+        workspaces = self.connection.execute(select(Workspace.id)).scalars().all()
+        if workspaces:
+            self.connection.execute(
+                insert(AuditEntry).values(entry),
+                [
+                    {"workspace_id": found, "object_id": ids.to_text(ids.WORKSPACE, found)}
+                    for found in workspaces
+                ],
+            )
+        self.on_record = True
+
+
 def reencrypt(
     connection: Connection,
     keyring: Keyring,
     *,
+    actor: str,
     write_rows: int = WRITE_ROWS,
     progress: Callable[[Reencrypted], None] | None = None,
 ) -> list[Reencrypted]:
     """Seal with the newest key what is not, in short transactions; return what was done, by column.
 
-    Safe to stop at any moment and to run again: what is done is done, and only the rest is looked for. `progress` is
-    called after each transaction that wrote.
+    Safe to stop at any moment and to run again: what is done is done, and only the rest is looked for. A run that
+    seals anything is in the audit logs as the doing of `actor`. `progress` is called after each transaction that wrote.
     """
+    run = _Run(connection, keyring, actor)
     return [
-        _reencrypt_column(connection, keyring, sealed, write_rows=write_rows, progress=progress)
-        for sealed in all_columns()
+        _reencrypt_column(run, sealed, write_rows=write_rows, progress=progress) for sealed in all_columns()
     ]
 
 
 def _reencrypt_column(
-    connection: Connection,
-    keyring: Keyring,
+    run: _Run,
     sealed: SealedColumn,
     *,
     write_rows: int,
@@ -126,13 +165,13 @@ def _reencrypt_column(
         done.unreadable = done.busy = 0
         done.faults.clear()
         last: Row[Any] | None = None
-        while rows := _next_heads(connection, sealed, after=last):
+        while rows := _next_heads(run.connection, sealed, after=last):
             last = rows[-1]
             stale: list[tuple[Any, ...]] = [
-                tuple(row[:-1]) for row in rows if not keyring.is_newest(bytes(row[-1]))
+                tuple(row[:-1]) for row in rows if not run.keyring.is_newest(bytes(row[-1]))
             ]
             for start in range(0, len(stale), write_rows):
-                _reseal(connection, keyring, sealed, stale[start : start + write_rows], done=done)
+                _reseal(run, sealed, stale[start : start + write_rows], done=done)
                 if progress is not None:
                     progress(done)
         if not done.busy:
@@ -151,8 +190,7 @@ def _next_heads(
 
 
 def _reseal(
-    connection: Connection,
-    keyring: Keyring,
+    run: _Run,
     sealed: SealedColumn,
     keys: list[tuple[Any, ...]],
     *,
@@ -169,17 +207,18 @@ def _reseal(
         .where(*(column == bindparam(f"key_{column.name}") for column in sealed.key))
         .values({sealed.column: bindparam("fresh")})
     )
-    with connection.begin():
-        rows = connection.execute(locked).all()
+    with run.connection.begin():
+        rows = run.connection.execute(locked).all()
         done.busy += len(keys) - len(rows)
         fresh = []
         for row in rows:
             key = dict(zip((column.name for column in sealed.key), row[:-1], strict=True))
-            value = _reopened(keyring, sealed, key, row[-1], done=done)
+            value = _reopened(run.keyring, sealed, key, row[-1], done=done)
             if value is not None:
                 fresh.append({f"key_{name}": part for name, part in key.items()} | {"fresh": value})
         if fresh:
-            connection.execute(write, fresh)
+            run.connection.execute(write, fresh)
+            run.record()
             done.resealed += len(fresh)
 
 

@@ -71,7 +71,14 @@ async def create_key(
     )
     await session.flush()
     await session.refresh(issued.row)
-    await _record(session, caller, issued.row, action="api_key.created", after=_shown(issued.row))
+    await audit.record(
+        session,
+        caller,
+        action="api_key.created",
+        object_kind=_KIND,
+        object_id=_name(issued.row),
+        after=_shown(issued.row),
+    )
     return issued
 
 
@@ -85,7 +92,14 @@ async def revoke_key(session: AsyncSession, caller: Caller, key_id: str) -> None
     row = await _require(session, caller, key_id)
     row.revoked_at = func.now()
     await session.flush()
-    await _record(session, caller, row, action="api_key.revoked", before=_shown(row))
+    await audit.record(
+        session,
+        caller,
+        action="api_key.revoked",
+        object_kind=_KIND,
+        object_id=_name(row),
+        before=_shown(row),
+    )
 
 
 async def roll_key(
@@ -117,15 +131,16 @@ async def roll_key(
         old.expires_at = end
     await session.flush()
     await session.refresh(issued.row)
-    await _record(
+    await audit.record(
         session,
         caller,
-        old,
         action="api_key.rolled",
+        object_kind=_KIND,
+        object_id=_name(old),
         before=before,
         after={
             "expires_at": _shown_time(old.expires_at),
-            "new_key": ids.to_text(ids.API_KEY, issued.row.id),
+            "new_key": _name(issued.row),
             "overlap_seconds": overlap_seconds,
         },
     )
@@ -159,10 +174,19 @@ def add_key(
     return IssuedKey(row=row, text=key.text)
 
 
+def _name(row: ApiKey) -> str:
+    return ids.to_text(ids.API_KEY, row.id)
+
+
 async def _require(session: AsyncSession, caller: Caller, key_id: str) -> ApiKey:
     parsed = ids.from_text(ids.API_KEY, key_id)
     row = await queries.lock_key(session, caller, parsed) if parsed else None
     if row is None:
+        if key_id.startswith("bw_"):
+            raise NotFound(
+                "This is the key itself, and what is needed is its id, which begins with key_. GET /v1/api-keys lists "
+                "the ids. Whoever saw this address has seen the key."
+            )
         raise NotFound(
             f"There is no API key {key_id!r} here, or it was revoked. GET /v1/api-keys lists those there are."
         )
@@ -181,23 +205,3 @@ def _shown(row: ApiKey) -> dict[str, object]:
 
 def _shown_time(moment: datetime | None) -> str | None:
     return rfc3339(moment) if moment is not None else None
-
-
-async def _record(
-    session: AsyncSession,
-    caller: Caller,
-    row: ApiKey,
-    *,
-    action: str,
-    before: dict[str, object] | None = None,
-    after: dict[str, object] | None = None,
-) -> None:
-    await audit.record(
-        session,
-        caller,
-        action=action,
-        object_kind=_KIND,
-        object_id=ids.to_text(ids.API_KEY, row.id),
-        before=before,
-        after=after,
-    )

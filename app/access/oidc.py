@@ -56,6 +56,8 @@ async def sign_in_with_identity(
 
 async def _find(session: AsyncSession, identity: Identity) -> User | None:
     query = select(User).where(User.oidc_issuer == identity.issuer, User.oidc_subject == identity.subject)
+    # Locked, so that who is disabled at this moment is refused, or has the session that begins here ended.
+    query = query.with_for_update(key_share=True)
     return (await session.scalars(query)).one_or_none()
 
 

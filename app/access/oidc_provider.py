@@ -69,20 +69,21 @@ class OidcProvider:
 
         """
         description = await self._describe()
-        query = urlencode(
-            {
-                "response_type": "code",
-                "client_id": self._client_id,
-                "redirect_uri": redirect_uri,
-                "scope": SCOPE,
-                "state": flow.state,
-                "nonce": flow.nonce,
-                "code_challenge": flow.challenge,
-                "code_challenge_method": "S256",
-            }
-        )
+        asked = {
+            "response_type": "code",
+            "client_id": self._client_id,
+            "redirect_uri": redirect_uri,
+            "scope": SCOPE,
+            "state": flow.state,
+            "nonce": flow.nonce,
+            "code_challenge": flow.challenge,
+            "code_challenge_method": "S256",
+        }
+        if flow.again:
+            # With `max_age` a provider has to say when the person signed in there.
+            asked |= {"prompt": "login", "max_age": "0"}
         address = description["authorization_endpoint"]
-        return f"{address}{'&' if '?' in address else '?'}{query}"
+        return f"{address}{'&' if '?' in address else '?'}{urlencode(asked)}"
 
     async def identify(self, flow: Flow, *, code: str, redirect_uri: str, now: float) -> Identity:
         """Exchange the code, verify the id_token, and return whom it names.

@@ -57,12 +57,14 @@ class Flow:
     verifier: str
     next_path: str
     ends_at: float
+    # Of somebody who is signed in and proves it anew: being signed in at the provider is not enough.
+    again: bool = False
 
     @classmethod
-    def begin(cls, *, next_path: str, now: float) -> Flow:
+    def begin(cls, *, next_path: str, now: float, again: bool = False) -> Flow:
         """Return a new one."""
         state, nonce, verifier = (secrets.token_urlsafe(32) for _ in range(3))
-        return cls(state, nonce, verifier, next_path, now + FLOW_SECONDS)
+        return cls(state, nonce, verifier, next_path, now + FLOW_SECONDS, again)
 
     @classmethod
     def read(cls, plain: bytes) -> Flow:
@@ -93,15 +95,34 @@ class Flow:
         if now > self.ends_at:
             raise OidcRefused("Signing in took more than ten minutes. Begin again.", reason="too_late")
 
+    def require_fresh(self, identity: Identity) -> None:
+        """Check that a person who was to prove anew who they are has done so, where the provider says when they did.
+
+        Raises:
+            OidcRefused: it was before this attempt began.
+
+        """
+        began = self.ends_at - FLOW_SECONDS - LEEWAY_SECONDS
+        if self.again and identity.authenticated_at is not None and identity.authenticated_at < began:
+            raise OidcRefused(
+                "The identity provider let you pass without asking who you are. Sign out there and begin again, or use "
+                "your password.",
+                reason="auth_time is too old",
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who the provider says it is. `email` is set only where the provider has verified it."""
+    """Who the provider says it is. `email` is set only where the provider has verified it.
+
+    `authenticated_at` is when the person last proved it to the provider, in Unix seconds, if it says so.
+    """
 
     issuer: str
     subject: str
     email: str | None
     name: str | None
+    authenticated_at: float | None = None
 
 
 def read_id_token(
@@ -148,11 +169,15 @@ def read_id_token(
     # Only `true`: some providers say "true" of addresses that they have not looked at.
     verified = claims.get("email_verified") is True and isinstance(email, str)
     name = claims.get("name")
+    auth_time = claims.get("auth_time")
+    if auth_time is not None and (isinstance(auth_time, bool) or not isinstance(auth_time, int | float)):
+        raise _untrue("auth_time is no time")
     return Identity(
         issuer=issuer,
         subject=subject,
         email=normalise_email(email) if verified else None,
         name=name.replace("\x00", "")[:256] or None if isinstance(name, str) else None,
+        authenticated_at=auth_time,
     )
 
 

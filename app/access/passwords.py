@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from base64 import b64encode
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.low_level import ARGON2_VERSION
 
 from app.access.password_rules import MAX_CHARS, normalise_password
 from app.core.errors import TooBusy
@@ -41,8 +43,8 @@ class Passwords:
         self._hasher = hasher or PasswordHasher()
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="passwords")
         self._under_way = 0
-        # Whoever has no password gets this one checked, in the same time; nobody knows its text.
-        self._nobody = self._hasher.hash(secrets.token_hex())
+        # Whoever has no password gets this one checked, in the same time; no text has it.
+        self._nobody = _hash_of_nothing(self._hasher)
 
     async def make_hash(self, password: str) -> str:
         """Return the hash to store.
@@ -84,3 +86,13 @@ class Passwords:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         finally:
             self._under_way -= 1
+
+
+def _hash_of_nothing(hasher: PasswordHasher) -> str:
+    """Return a hash of today's parameters that was not made from any text: it costs nothing to make, only to check."""
+    salt, digest = (
+        b64encode(secrets.token_bytes(length)).decode().rstrip("=")
+        for length in (hasher.salt_len, hasher.hash_len)
+    )
+    costs = f"m={hasher.memory_cost},t={hasher.time_cost},p={hasher.parallelism}"
+    return f"$argon2id$v={ARGON2_VERSION}${costs}${salt}${digest}"

@@ -167,7 +167,7 @@ async def update_workspace(
         session,
         workspace,
         changes=body.quotas.changes(),
-        address=request.client.host if request.client else None,
+        address=address_of(request),
         request_id=request.state.request_id,
     )
     return WorkspaceAnswer.of(row)

@@ -64,6 +64,11 @@ class FoundSession:
     created_at: datetime
     expires_at: datetime
 
+    @property
+    def signed_in_at(self) -> datetime:
+        """When the person last proved who they are: that, and nothing else, begins a session."""
+        return self.created_at
+
     def caller(self, *, address: str | None, request_id: str | None) -> Caller:
         """Return who calls, for services."""
         return Caller(

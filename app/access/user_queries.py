@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import delete, func, select
 
 from app.core.pagination import Page, PageRequest, fetch_page
-from app.models import PersonRole, User, UserSession, Workspace
+from app.models import LoginLink, PersonRole, User, UserSession, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -94,3 +94,12 @@ async def end_sessions(
         statement = statement.where(UserSession.id != but)
     ended = await session.execute(statement.returning(UserSession.id))
     return len(ended.all())
+
+
+async def end_links(session: AsyncSession, workspace_id: UUID, user_id: UUID) -> None:
+    """Let the login links of a person that were not used yet work no more."""
+    await session.execute(
+        delete(LoginLink).where(
+            LoginLink.workspace_id == workspace_id, LoginLink.user_id == user_id, LoginLink.used_at.is_(None)
+        )
+    )

@@ -109,7 +109,9 @@ async def add_user(
 
 
 async def change_user(session: AsyncSession, caller: Caller, user: str, *, changes: dict[str, Any]) -> User:
-    """Change a person's `name`, `role` or `disabled`. Another role, and being disabled, ends their sessions.
+    """Change a person's `name`, `role` or `disabled`. Another role, and being disabled, ends sessions and login links.
+
+    Links, too: whoever has one is that person, so one that an admin made for an admin must not open an owner's account.
 
     Raises:
         Conflict: no owner would be left.
@@ -134,6 +136,7 @@ async def change_user(session: AsyncSession, caller: Caller, user: str, *, chang
     await session.refresh(row)
     if ends:
         await user_queries.end_sessions(session, row.workspace_id, row.id)
+        await user_queries.end_links(session, row.workspace_id, row.id)
     if _shown(row) != before:
         await _record(session, caller, row, action="user.updated", before=before, after=_shown(row))
     return row
@@ -166,6 +169,8 @@ async def give_link(session: AsyncSession, caller: Caller, user: str, *, clock: 
         NotFound: there is no such person.
 
     """
+    # The role that decides must not change before the link is there.
+    await user_queries.lock_people(session, caller.workspace_id)
     row = await require_user(session, caller, user)
     _require_may_manage(caller, PersonRole(row.role))
     if row.disabled_at is not None:
@@ -174,7 +179,7 @@ async def give_link(session: AsyncSession, caller: Caller, user: str, *, clock: 
 
 
 async def end_all_sessions(session: AsyncSession, caller: Caller, user: str) -> int:
-    """Sign a person out everywhere; return how many sessions that ended.
+    """Sign a person out everywhere, and let unused login links work no more; return how many sessions that ended.
 
     Raises:
         Forbidden: the caller may not manage this person.
@@ -184,6 +189,7 @@ async def end_all_sessions(session: AsyncSession, caller: Caller, user: str) -> 
     row = await require_user(session, caller, user)
     _require_may_manage(caller, PersonRole(row.role))
     ended = await user_queries.end_sessions(session, row.workspace_id, row.id)
+    await user_queries.end_links(session, row.workspace_id, row.id)
     await _record(session, caller, row, action="user.signed_out_everywhere", after={"sessions": ended})
     return ended
 
@@ -249,20 +255,7 @@ def _shown(row: User) -> dict[str, object]:
 
 
 async def _record(
-    session: AsyncSession,
-    caller: Caller,
-    row: User,
-    *,
-    action: str,
-    before: dict[str, object] | None = None,
-    after: dict[str, object] | None = None,
+    session: AsyncSession, caller: Caller, row: User, *, action: str, **what: dict[str, object]
 ) -> None:
-    await audit.record(
-        session,
-        caller,
-        action=action,
-        object_kind=_KIND,
-        object_id=ids.to_text(ids.USER, row.id),
-        before=before,
-        after=after,
-    )
+    name = ids.to_text(ids.USER, row.id)
+    await audit.record(session, caller, action=action, object_kind=_KIND, object_id=name, **what)

@@ -71,14 +71,7 @@ async def create_workspace(
     await session.refresh(row)
     await audit.record(
         session,
-        Caller(
-            workspace_id=row.id,
-            role=Role.ADMIN,
-            actor_kind="instance",
-            actor_id="instance",
-            address=address,
-            request_id=request_id,
-        ),
+        _operator_in(row, address=address, request_id=request_id),
         action="workspace.created",
         object_kind=_KIND,
         object_id=ids.to_text(ids.WORKSPACE, row.id),
@@ -113,14 +106,7 @@ async def set_quotas(
     if before != columns:
         await audit.record(
             session,
-            Caller(
-                workspace_id=row.id,
-                role=Role.ADMIN,
-                actor_kind="instance",
-                actor_id="instance",
-                address=address,
-                request_id=request_id,
-            ),
+            _operator_in(row, address=address, request_id=request_id),
             action="workspace.quotas_changed",
             object_kind=_KIND,
             object_id=ids.to_text(ids.WORKSPACE, row.id),
@@ -146,3 +132,15 @@ async def ensure_first_workspace(runtime: Runtime) -> None:
         await create_workspace(
             session, clock=runtime.clock, name=FIRST_WORKSPACE_NAME, key=key, with_key=key is not None
         )
+
+
+def _operator_in(row: Workspace, *, address: str | None, request_id: str | None) -> Caller:
+    """Return the holder of the instance key, as the workspace's log names them."""
+    return Caller(
+        workspace_id=row.id,
+        role=Role.ADMIN,
+        actor_kind="instance",
+        actor_id="instance",
+        address=address,
+        request_id=request_id,
+    )

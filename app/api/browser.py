@@ -1,7 +1,8 @@
 """Pages for people: sessions in cookies, protection of forms, and faults as pages.
 
-A page stands on a `PageRoute`. Its handler names `visit: AnyVisit` (signed in or not) or `visit: SignedInVisit` (else
-the browser is led to /login and back). Before a handler that changes something runs, the form's token and the
+A page stands on a `PageRoute`. Its handler names `visit: AnyVisit` (signed in or not), `visit: SignedInVisit` (else the
+browser is led to /login and back), or, where a secret is shown, `visit: RecentVisit` (who signed in longer ago is led to
+/account/confirm and back). Before a handler that changes something runs, the form's token and the
 browser's own word on where the form came from are checked. Handlers open transactions by themselves.
 """
 
@@ -13,6 +14,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from urllib.parse import parse_qsl, quote, urlsplit
 
@@ -30,6 +32,8 @@ from app.api.templating import render
 from app.core.errors import Forbidden, Invalid
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.ext.asyncio import AsyncConnection
 
     from app.core.context import Caller
@@ -41,6 +45,10 @@ SESSION_COOKIE = "bellwire"
 DEVICE_COOKIE = "bellwire-device"
 DEVICE_SECONDS = 365 * 86_400
 CSRF_FIELD = "csrf"
+
+# After so long a person proves anew who they are before a secret is shown: a browser that was left open shows none.
+RECENT = timedelta(minutes=10)
+CONFIRM_PATH = "/account/confirm"
 
 MAX_FORM_BYTES = 65_536
 MAX_FORM_FIELDS = 100
@@ -67,6 +75,10 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 class Session(Protocol):
     """A session that works now; `app.access.sessions.FoundSession` is one."""
+
+    @property
+    def signed_in_at(self) -> datetime:
+        """When the person last proved who they are."""
 
     def caller(self, *, address: str | None, request_id: str | None) -> Caller:
         """Return who calls, for services."""
@@ -108,6 +120,10 @@ class Visit:
             raise SignInNeeded
         return self.caller
 
+    def is_recent(self, *, now: datetime) -> bool:
+        """Tell whether the person who is signed in proved it within the last ten minutes."""
+        return self.session is not None and now - self.session.signed_in_at <= RECENT
+
     def sign_in(self, token: str, *, seconds: float) -> None:
         """Let the browser carry a session from now on."""
         self.token = token
@@ -139,11 +155,16 @@ class SignInNeeded(Exception):
     """Nobody is signed in, and the page is for people who are."""
 
 
+class ConfirmationNeeded(Exception):
+    """The person signed in too long ago for what the page does."""
+
+
 class PageGuard:
     """Stands in a handler's signature and says who may see the page."""
 
-    def __init__(self, *, signed_in: bool) -> None:
+    def __init__(self, *, signed_in: bool, recent: bool = False) -> None:
         self.signed_in = signed_in
+        self.recent = recent
 
     def __call__(self, request: Request) -> Visit:
         """Return the visit, to the handler."""
@@ -156,6 +177,9 @@ AnyVisit = Annotated[Visit, Depends(PageGuard(signed_in=False))]
 
 SignedInVisit = Annotated[Visit, Depends(PageGuard(signed_in=True))]
 """People who are signed in may see this page; `visit.session` and `visit.caller` are there."""
+
+RecentVisit = Annotated[Visit, Depends(PageGuard(signed_in=True, recent=True))]
+"""People who proved within the last ten minutes who they are may see this page; it shows a secret."""
 
 
 class PageRoute(APIRoute):
@@ -171,22 +195,26 @@ class PageRoute(APIRoute):
         ]
         if len(guards) != 1:
             raise TypeError(f"{self.path} says not who may see it: give its handler `visit: SignedInVisit`.")
-        signed_in = guards[0].signed_in
+        guard = guards[0]
 
         async def handle(request: Request) -> Response:
             secure = uses_https(request)
             visit: Visit | None = None
             try:
                 visit = request.state.visit = await _open_visit(request, secure=secure)
-                if signed_in:
+                if guard.signed_in:
                     visit.require_caller()
                 if request.method not in _SAFE_METHODS:
                     require_own_page(request)
                     visit.form = await _read_form(request)
                     _require_token(visit)
+                if guard.recent and not visit.is_recent(now=runtime_of(request).clock.now()):
+                    raise ConfirmationNeeded  # noqa: TRY301 - answered below, like all that ends a visit early
                 response = await handler(request)
             except SignInNeeded:
                 response = _to_sign_in(request)
+            except ConfirmationNeeded:
+                response = _to_confirm(request)
             except Exception as error:  # noqa: BLE001 - whatever it is, people see a page
                 response = _fault_page(request, error, visit)
             if visit is not None:
@@ -319,8 +347,20 @@ def _to_sign_in(request: Request) -> Response:
     """Lead to /login and, where a page was asked for, back to it."""
     if request.method not in _SAFE_METHODS:
         return see("/login")
-    query = f"?{request.url.query}" if request.url.query else ""
-    return see("/login?next=" + quote(safe_next(request.url.path + query), safe="/"))
+    return see("/login?next=" + quote(safe_next(_asked_for(request)), safe="/"))
+
+
+def _to_confirm(request: Request) -> Response:
+    """Lead to where a person proves who they are, and back: from a form to the page on which it stood."""
+    back = _asked_for(request)
+    if request.method not in _SAFE_METHODS:
+        came_from = urlsplit(header_of(request, b"referer") or "")
+        back = came_from.path + (f"?{came_from.query}" if came_from.query else "")
+    return see(f"{CONFIRM_PATH}?next=" + quote(safe_next(back), safe="/"))
+
+
+def _asked_for(request: Request) -> str:
+    return request.url.path + (f"?{request.url.query}" if request.url.query else "")
 
 
 def _fault_page(request: Request, error: Exception, visit: Visit | None) -> Response:

@@ -23,6 +23,7 @@ from app.core.errors import (
     NotFound,
     RequestError,
 )
+from app.core.pasted_secrets import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -204,12 +205,15 @@ def _members(
         "type": f"/problems/{kind.slug}",
         "title": kind.title,
         "status": kind.status,
-        "detail": detail,
-        "instance": instance,
+        "detail": without_secrets(detail),
+        "instance": without_secrets(instance),
         "request_id": request_id,
     }
     if errors:
-        members["errors"] = [{"pointer": item.pointer, "detail": item.detail} for item in errors]
+        members["errors"] = [
+            {"pointer": without_secrets(item.pointer), "detail": without_secrets(item.detail)}
+            for item in errors
+        ]
     return members
 
 

@@ -10,7 +10,19 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import access, audit, deliveries, doctor, events, processes, schema, secrets, signatures, users
+from app.cli import (
+    access,
+    audit,
+    deliveries,
+    doctor,
+    events,
+    processes,
+    schema,
+    secrets,
+    seed,
+    signatures,
+    users,
+)
 from app.cli.outcome import exit_code_of
 from app.cli.output import visible
 from app.core.errors import BellwireError
@@ -70,6 +82,7 @@ cli.command("beat")(processes.beat)
 cli.command("migrate")(schema.migrate)
 cli.command("doctor")(doctor.doctor)
 cli.command("demo-receiver")(processes.demo_receiver)
+cli.command("seed")(seed.seed)
 cli.command("sign")(signatures.sign)
 cli.command("verify")(signatures.verify)
 cli.add_typer(access.group, name="keys")

@@ -190,9 +190,6 @@ async def _revoke(settings: Settings, key_id: str, *, workspace: str | None) -> 
 
 async def caller_in(session: AsyncSession, workspace: str | None) -> Caller:
     """Return who we are to the services: the administrator of this machine, in one workspace."""
-    import getpass
-    import socket
-
     from app.access.people_rules import COMMAND_LINE
     from app.core.context import Caller
     from app.models import Role
@@ -201,8 +198,16 @@ async def caller_in(session: AsyncSession, workspace: str | None) -> Caller:
         workspace_id=await _workspace_id(session, workspace),
         role=Role.ADMIN,
         actor_kind=COMMAND_LINE,
-        actor_id=f"{getpass.getuser()}@{socket.gethostname()}",
+        actor_id=own_name(),
     )
+
+
+def own_name() -> str:
+    """Return what the audit log calls us: the user and the machine."""
+    import getpass
+    import socket
+
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 async def _workspace_id(session: AsyncSession, given: str | None) -> UUID:

@@ -49,6 +49,7 @@ def run_checks(settings: Settings | BellwireError, *, api_url: str) -> Iterator[
     yield Check("settings", ok=True, detail=f"{settings.environment}; every value can be used")
     yield from _database(settings)
     yield _guarded("broker", lambda: broker(settings))
+    yield addresses(settings)
     yield egress(settings)
     yield egress_guard()
     yield _guarded("api", lambda: api(api_url))
@@ -215,6 +216,44 @@ def broker(settings: Settings) -> Check:
     url = make_url(settings.broker_url.get_secret_value())
     port = f":{url.port}" if url.port else ""
     return Check("broker", ok=True, detail=f"{url.drivername} at {url.host or 'localhost'}{port}")
+
+
+def addresses(settings: Settings) -> Check:
+    """See that callers are told apart by where they come from, and that people are reached by https.
+
+    The API speaks no TLS itself, so where its public address is https there is a proxy in front of it.
+    """
+    from urllib.parse import urlsplit
+
+    from app.core.outbound import is_loopback
+
+    public, trusted = settings.public_url, settings.trusted_proxies
+    if any(not network.prefixlen for network in trusted):
+        return Check(
+            "addresses",
+            ok=False,
+            detail="BELLWIRE_TRUSTED_PROXIES holds every address, so any caller can say to be at any other",
+            advice="Name only the addresses of the proxies in front of the API.",
+        )
+    if public.startswith("https://"):
+        if trusted:
+            shown = ", ".join(str(network) for network in trusted)
+            return Check("addresses", ok=True, detail=f"{public}, through proxies in {shown}")
+        return Check(
+            "addresses",
+            ok=False,
+            detail=f"{public} is reached through a proxy, but BELLWIRE_TRUSTED_PROXIES names none: to the API every caller "
+            "is at the proxy's address, in the audit log and for the limits on failed sign-ins",
+            advice="Set it to the ranges of the proxies in front of the API, such as 10.0.0.0/8.",
+        )
+    if settings.environment == "production" and not is_loopback(urlsplit(public).hostname or ""):
+        return Check(
+            "addresses",
+            ok=False,
+            detail=f"{public} is not https: keys, passwords and sessions cross the network in clear",
+            advice="Put a reverse proxy with TLS in front of the API and set BELLWIRE_BASE_URL to its https:// address.",
+        )
+    return Check("addresses", ok=True, detail=f"{public}, for this machine")
 
 
 def egress(settings: Settings) -> Check:

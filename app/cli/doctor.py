@@ -26,8 +26,8 @@ _NAME_WIDTH = 14
 def doctor(*, as_json: AsJson = False) -> None:
     """Check everything that Bellwire stands on.
 
-    Settings, database, migrations, partitions, secrets, clock, workers, broker, egress guard and API; exits with
-    1 if anything is wrong, and says what to do.
+    Settings, database, migrations, partitions, secrets, clock, workers, broker, addresses, egress guard and API; exits
+    with 1 if anything is wrong, and says what to do.
     """
     from app.cli.checks import run_checks
     from app.cli.surroundings import api_address

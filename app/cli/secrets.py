@@ -90,13 +90,14 @@ def _settings() -> tuple[Settings, Keyring]:
 
 def _reencrypt(settings: Settings, ring: Keyring, *, rows: int) -> list[Reencrypted]:
     from app.access import encryption
+    from app.cli.access import own_name
     from app.cli.database import connect
 
     def tell(column: Reencrypted) -> None:
         hint(f"{column.column}: {column.resealed:,} encrypted anew")
 
     with connect(settings) as connection:
-        done = encryption.reencrypt(connection, ring, write_rows=rows, progress=tell)
+        done = encryption.reencrypt(connection, ring, actor=own_name(), write_rows=rows, progress=tell)
     for column in done:
         for fault in column.faults:
             hint(f"{column.column}: {fault}")

@@ -37,7 +37,8 @@ BACKLOG = 2_048
 # The collector looks at young objects after so many more were made than freed. Python's 700 is less than what the
 # requests under way hold, so that it would look at all of them again and again.
 GARBAGE_THRESHOLDS = (10_000, 20, 20)
-# A publish may wait for a flush (10 s); the feed holds requests for 30 s and is told to let go earlier.
+# A publish may wait for a flush (10 s); the feed holds requests for 30 s, pages of the dashboard hold theirs for hours,
+# and both are told to let go earlier.
 STOP_SECONDS = 35
 
 _log = structlog.get_logger(__name__)
@@ -71,7 +72,7 @@ def serve_api(settings: Settings) -> None:
             timeout_graceful_shutdown=STOP_SECONDS,
             backlog=BACKLOG,
         ),
-        let_go=lambda: _let_feed_go(app),
+        let_go=lambda: _let_go(app),
     )
     try:
         with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -123,7 +124,7 @@ class _Server(uvicorn.Server):
         self._let_go = let_go
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        # Before uvicorn waits for the requests under way: one that holds the feed may wait for 30 s.
+        # Before uvicorn waits for the requests under way: one that holds the feed may wait for 30 s, a page for ever.
         self._let_go()
         await super().shutdown(sockets=sockets)
 
@@ -142,10 +143,12 @@ def _settle_garbage() -> None:
     gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
-def _let_feed_go(app: FastAPI) -> None:
-    watch = getattr(app.state, "feed_watch", None)
-    if watch is not None:
-        watch.close()
+def _let_go(app: FastAPI) -> None:
+    """End what waits for news: readers of the feed, and pages of the dashboard that are open."""
+    for name in ("feed_watch", "change_watch"):
+        watch = getattr(app.state, name, None)
+        if watch is not None:
+            watch.close()
 
 
 class _Startup:

@@ -7,6 +7,7 @@ out gets in again.
 from __future__ import annotations
 
 import asyncio
+import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from app.core.settings import Settings
 
 group = typer.Typer(
-    help="Add, list and disable people, and make login links, straight in the database.",
+    help="Add, list, disable and remove people, and make login links, straight in the database.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -132,6 +133,33 @@ def enable(*, person: PersonName, workspace: WorkspaceId = None, as_json: AsJson
     _report(person, {"disabled": False}, "may sign in again", workspace=workspace, as_json=as_json)
 
 
+@group.command("delete")
+def delete(
+    *,
+    person: PersonName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before.")] = False,
+    workspace: WorkspaceId = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a person with their sessions and links. It cannot be undone; what they did stays in the audit log."""
+    settings = ready_settings()
+    if not yes:
+        _confirm(person)
+    removed = asyncio.run(_delete(settings, person, workspace=workspace))
+    if wants_json(as_json):
+        print_json({"id": removed["id"], "email": removed["email"], "deleted": True})
+    else:
+        typer.echo(f"{removed['email']} is removed and signed out everywhere.")
+
+
+def _confirm(person: str) -> None:
+    what = f"This removes {person} for good; `bellwire users disable` could be undone."
+    if not sys.stdin.isatty():
+        raise Unusable(f"{what} Add --yes to do it without being asked.")
+    if not typer.confirm(f"{what} Go on?", err=True):
+        raise CommandError("Nothing was changed.")
+
+
 def _report(person: str, changes: dict[str, Any], done: str, *, workspace: str | None, as_json: bool) -> None:
     changed = asyncio.run(_change(ready_settings(), person, changes, workspace=workspace))
     if wants_json(as_json):
@@ -212,6 +240,24 @@ async def _change(
         except Conflict as error:
             raise CommandError(error.detail) from None
         return UserAnswer.of(row).model_dump(mode="json")
+
+
+async def _delete(settings: Settings, person: str, *, workspace: str | None) -> dict[str, Any]:
+    from app.access.users import delete_user, require_user
+    from app.cli.database import transaction
+    from app.core.errors import Conflict, NotFound
+    from app.users.schemas import UserAnswer
+
+    async with transaction(settings) as (session, _):
+        caller = await caller_in(session, workspace)
+        try:
+            removed = UserAnswer.of(await require_user(session, caller, person)).model_dump(mode="json")
+            await delete_user(session, caller, person)
+        except NotFound:
+            raise _nobody(person) from None
+        except Conflict as error:
+            raise CommandError(error.detail) from None
+        return removed
 
 
 def _nobody(person: str) -> Refused:

@@ -22,6 +22,12 @@ def policy_of(settings: Settings) -> EgressPolicy:
     )
 
 
+def is_loopback(host: str) -> bool:
+    """Tell whether a host, a literal or a name, is this machine itself."""
+    literal = parse_literal(host)
+    return literal.is_loopback if literal is not None else host == "localhost"
+
+
 def _own_places(settings: Settings) -> Iterator[tuple[str, int]]:
     """Yield the hosts and ports under which this service is reached: its public address, and where it listens."""
     public = urlsplit(settings.public_url)

@@ -63,7 +63,9 @@ class Settings(BaseSettings):
     bootstrap_key: SecretStr = Field(
         default=SecretStr(""), description="At the first start: the admin API key of the first workspace."
     )
-    instance_key: SecretStr = Field(default=SecretStr(""), description="Key for `/v1/workspaces` only.")
+    instance_key: SecretStr = Field(
+        default=SecretStr(""), description="Key for `/v1/workspaces` only; at least 32 characters."
+    )
 
     # --- People
     session_hours: float = Field(
@@ -263,6 +265,31 @@ class Settings(BaseSettings):
         on_this_machine = parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"}
         if value and not (parts.hostname and (parts.scheme == "https" or on_this_machine)):
             raise ValueError("an issuer is an https:// address, such as https://accounts.example.com")
+        return value
+
+    @field_validator("base_url")
+    @classmethod
+    def _base_url_is_an_address(cls, value: str) -> str:
+        # Whether cookies are for https alone, and HSTS, hang on it: what is no address must not pass for http.
+        if not value:
+            return value
+        try:
+            parts = urlsplit(value)
+            good = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:
+            good = False
+        if not good or parts.username is not None or parts.query or parts.fragment or not value.isprintable():
+            raise ValueError("the public address must look like https://hooks.example.com")
+        return parts.geturl()
+
+    @field_validator("instance_key")
+    @classmethod
+    def _instance_key_is_long(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value()
+        if key and (len(key) < 32 or not key.isascii() or not key.isprintable() or " " in key):  # noqa: PLR2004
+            raise ValueError(
+                "the instance key must have at least 32 visible ASCII characters; make one with: openssl rand -hex 32"
+            )
         return value
 
     @field_validator("bootstrap_key")

@@ -15,7 +15,7 @@ from app.core.errors import NotFound
 router = APIRouter(include_in_schema=False)
 
 _TYPES = {"svg": "image/svg+xml", "css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
-_NAMES = ("dashboard.css", "dashboard.js", "icon.svg")
+_NAMES = ("dashboard.css", "dashboard.js", "dialogs.js", "live-tail.js", "icon.svg")
 
 
 @lru_cache(maxsize=len(_NAMES))

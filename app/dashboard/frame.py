@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from app.api import templating
 from app.dashboard import words
 from app.dashboard.assets import asset
+from app.dashboard.json_view import json_html
 
 # Key of the page, path below /dashboard, what it is called, the letter that goes there after `g`.
 NAVIGATION: tuple[tuple[str, str, str, str], ...] = (
@@ -44,6 +45,7 @@ def install() -> None:
             "ago": words.ago,
             "asset": asset,
             "capped": words.capped,
+            "json_html": json_html,
             "plural": words.plural,
             "time_tag": words.time_tag,
         },

@@ -67,6 +67,7 @@ class HealthChecks:
         self._broker: Check | None = None
         self._broker_at = 0.0
         self._asking = asyncio.Lock()
+        self._asked: set[asyncio.Task[Check]] = set()
         self._secrets: Check | None = None
         self._secrets_at = 0.0
         self._looking = asyncio.Lock()
@@ -98,6 +99,14 @@ class HealthChecks:
             "workers": checks["workers"],
             "secrets": checks["secrets"],
         }
+
+    async def look_at_broker(self, *, patience: float) -> Check | None:
+        """Return the finding about the broker; the last one, or None, if it takes longer than `patience` seconds."""
+        asked = asyncio.create_task(self._check_broker())
+        self._asked.add(asked)
+        asked.add_done_callback(self._asked.discard)
+        await asyncio.wait({asked}, timeout=patience)
+        return asked.result() if asked.done() else self._broker
 
     async def _check_inside(self, connection: AsyncConnection) -> dict[str, Check]:
         current = (await connection.execute(_SCHEMA)).scalar_one_or_none()

@@ -28,7 +28,7 @@ from app.api.browser import (
 )
 from app.api.client_address import address_of
 from app.api.dependencies import RuntimeDep
-from app.api.redirects import safe_next
+from app.api.redirects import DEFAULT, safe_next
 from app.api.templating import STYLE_PATH, style
 from app.core import ids
 
@@ -130,8 +130,8 @@ async def post_login_link(request: Request, token: str, visit: AnyVisit, runtime
         )
         user_id, has_password = user.id, user.password_hash is not None
     settle(visit, runtime, token=new_token, user_id=user_id)
-    # Who comes with a link either begins here or has forgotten the password.
-    return see("/account/password" if has_password else "/account")
+    # Who comes with a link either begins here, which is seen there, or has forgotten the password.
+    return see(DEFAULT + "?done=link" if has_password else DEFAULT)
 
 
 @assets.get(STYLE_PATH)

@@ -23,7 +23,7 @@ MOST_COUNTED = 10_000
 SAMPLE_SECONDS = 180
 
 # Goes through the workspace's own endpoints, so that other workspaces' backlogs cost nothing here.
-_NOW = text("""
+QUEUE_NOW = text("""
 WITH counted AS MATERIALIZED (
   SELECT q.state, q.due_at, r.open,
     q.state <> 1 AND r.open AND q.due_at <= now() AND NOT coalesce(r.held_until > now(), false)
@@ -82,7 +82,7 @@ async def read_queue_now(
         return QueueNow(0, 0, 0, 0, None, capped=False, sampled_at=None)
     row = (
         await session.execute(
-            _NOW,
+            QUEUE_NOW,
             {
                 "workspace": named["workspace"],
                 "scope": named["scope"],

@@ -48,7 +48,7 @@ SELECT at, succeeded, failed, unknown, first_known, first_succeeded, delivered, 
  WHERE workspace_id = :workspace AND scope_id = :scope AND step_minutes = :step AND at >= :preceding AND at < :until
    AND (CAST(:application AS uuid) IS NULL OR application_id = CAST(:application AS uuid))
 """)
-_BACKLOG = text("""
+BACKLOG = text("""
 SELECT date_bin(make_interval(mins => :step), at, CAST(:since AS timestamptz)), max(due), max(scheduled), max(in_flight),
        max(oldest_due_seconds)
   FROM backlog_minutes
@@ -178,7 +178,7 @@ async def read_backlog(
 ) -> list[BacklogPoint]:
     """Return what waited in the workspace, or in one application of it, oldest first and without gaps."""
     rows = await session.execute(
-        _BACKLOG,
+        BACKLOG,
         scope_of(caller, application_id=application_id)
         | {"step": span.shape.step, "since": span.since, "until": span.until},
     )

@@ -35,7 +35,7 @@ class History:
     first_exit: int
     left_after_ctrl_c: list[int]
     published: dict[str, Any]
-    account: str
+    overview: str
     link_afterwards: int
     second: str
     events_at_second: list[str]
@@ -91,12 +91,12 @@ def listed(output: str, resource: str) -> list[dict[str, Any]]:
 
 
 def open_printed_link(output: str) -> tuple[str, int]:
-    """Open the printed login link as a person does; return the account's page, and the link's status afterwards."""
+    """Open the printed login link as a person does; return the page that it opens, and the link's status afterwards."""
     (url,) = re.findall(r"^  Sign in +(http\S+/login/link/\S+)", output, re.MULTILINE)
     with httpx2.Client(timeout=30, follow_redirects=True) as browser:
         (token,) = re.findall(r'name="csrf" value="(\w+)"', browser.get(url).text)
-        account = browser.post(url, data={"csrf": token}, headers={"origin": url.split("/login")[0]})
-    return account.text, httpx2.get(url, timeout=30).status_code
+        overview = browser.post(url, data={"csrf": token}, headers={"origin": url.split("/login")[0]})
+    return overview.text, httpx2.get(url, timeout=30).status_code
 
 
 def left_over(folder: Path) -> list[int]:
@@ -114,7 +114,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
     with running(folder, ports=ports, name="first") as first:
         published = run_printed_curl(first.output)
         first.wait_for("✓ verified")
-        account, link_afterwards = open_printed_link(first.output)
+        overview, link_afterwards = open_printed_link(first.output)
         os.killpg(first.process.pid, signal.SIGINT)  # What a terminal does.
         first_exit = first.wait()
     left_after_ctrl_c = left_over(folder)
@@ -137,7 +137,7 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> History:
         first_exit=first_exit,
         left_after_ctrl_c=left_after_ctrl_c,
         published=published,
-        account=account,
+        overview=overview,
         link_afterwards=link_afterwards,
         second=second.output,
         events_at_second=events_at_second,
@@ -158,8 +158,9 @@ def test_the_printed_curl_reaches_the_receiver_signed(history: History) -> None:
 
 
 def test_the_printed_link_signs_the_owner_in_once(history: History) -> None:
-    """It leads to the owner's account, and afterwards it leads nowhere."""
-    assert "owner@bellwire.localhost" in history.account
+    """It opens the overview, which knows the owner, and afterwards it leads nowhere."""
+    assert "<title>Overview" in history.overview
+    assert "owner@bellwire.localhost" in history.overview
     assert history.link_afterwards == 404
 
 

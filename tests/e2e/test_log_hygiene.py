@@ -27,7 +27,7 @@ URL_QUERY = "plantedquery7f3a"
 HEADER_VALUE = "plantedheader7f3a"
 ANSWER_BODY = "plantedanswer7f3a"
 WRONG_KEY = "bw_plantedkey7f3aplantedkey7f3aplanted"
-INSTANCE_KEY = "planted-instance-key-7f3a"
+INSTANCE_KEY = "planted-instance-key-7f3a-7f3a-7f3a"
 CALLERS_QUERY = "plantedcaller7f3a"
 SECRET = "whsec_" + b64encode(b"planted secret 7f3a, 24b+").decode()
 

@@ -41,10 +41,14 @@ async def get_oidc(
     visit: AnyVisit,
     runtime: RuntimeDep,
     next_path: Annotated[str | None, Query(alias="next")] = None,
+    again: Annotated[str | None, Query()] = None,
 ) -> Response:
-    """Send the browser to the provider. State, nonce and verifier stay in it, sealed."""
+    """Send the browser to the provider. State, nonce and verifier stay in it, sealed.
+
+    `again` is for who is signed in and confirms it: the provider is to ask who they are.
+    """
     provider = _provider(request)
-    flow = Flow.begin(next_path=safe_next(next_path), now=runtime.clock.unix())
+    flow = Flow.begin(next_path=safe_next(next_path), now=runtime.clock.unix(), again=again is not None)
     try:
         address = await provider.authorization_url(flow, redirect_uri=_redirect_uri(runtime))
     except ProviderAway as error:
@@ -78,6 +82,7 @@ async def get_oidc_callback(
         identity = await provider.identify(
             flow, code=code, redirect_uri=_redirect_uri(runtime), now=runtime.clock.unix()
         )
+        flow.require_fresh(identity)
         user_id, token = await sign_in_with_identity(
             runtime, identity, browser=browser_of(request), replaces=visit.token
         )

@@ -8,6 +8,7 @@ import json
 import re
 import tracemalloc
 import uuid
+from ipaddress import ip_network
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -81,22 +82,28 @@ def test_every_route_that_changes_or_reveals_is_walked() -> None:
 
 @pytest.mark.parametrize("operation", CALLS)
 async def test_it_leaves_an_entry(traffic: Traffic, operation: str) -> None:
-    """Who, what, on what, before or after, from where, and by which request."""
+    """Who, what, on what, before or after, from where (as the proxy in front says), and by which request."""
     call = await CALLS[operation](traffic)
+    state = traffic.app.state
+    state.settings = state.settings.model_copy(update={"trusted_proxies": (ip_network("192.0.2.7"),)})
     key = f"Bearer {INSTANCE_KEY}" if call.by_instance else traffic.headers["Authorization"]
 
     answer = await traffic.client.request(
         call.method,
         call.path,
         json=call.body,
-        headers={"Authorization": key, "X-Request-Id": f"walk-{operation}"},
+        headers={
+            "Authorization": key,
+            "X-Request-Id": f"walk-{operation}",
+            "X-Forwarded-For": "198.51.100.9",
+        },
     )
 
     assert answer.is_success, answer.text
     entries = await rows(traffic.app, "request_id = :id", id=f"walk-{operation}")
     assert call.action in {entry.action for entry in entries}
     entry = next(entry for entry in entries if entry.action == call.action)
-    assert entry.address == "192.0.2.7"
+    assert entry.address == "198.51.100.9"
     assert entry.actor_kind == ("instance" if call.by_instance else "api_key")
     assert entry.actor_id
     assert re.fullmatch(r"[a-z]+_[0-9a-z]{26}|order\.\w+", entry.object_id)

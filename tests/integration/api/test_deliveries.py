@@ -141,7 +141,9 @@ async def test_retry_while_sending_is_refused(traffic: Traffic) -> None:
     made = await traffic.endpoint()
     delivery = await traffic.delivery_of(await traffic.publish())
     await traffic.claim(made)
-    await traffic.post(f"/v1/deliveries/{delivery['id']}/retry", status=409)
+    refused = await traffic.post(f"/v1/deliveries/{delivery['id']}/retry", status=409)
+    assert "sent at this moment" in refused["detail"]
+    assert (await traffic.get(f"/v1/deliveries/{delivery['id']}"))["state"] == "sending"
 
 
 @pytest.mark.parametrize("final", [False, True])
@@ -190,7 +192,8 @@ async def test_retry_after_erasure_is_refused(traffic: Traffic) -> None:
     delivery = await traffic.delivery_of(event)
     await traffic.attempt(made)
     await traffic.client.delete(f"/v1/events/{event['id']}/data", headers=traffic.headers)
-    await traffic.post(f"/v1/deliveries/{delivery['id']}/retry", status=409)
+    refused = await traffic.post(f"/v1/deliveries/{delivery['id']}/retry", status=409)
+    assert "is gone" in refused["detail"]
 
 
 async def test_cancel_of_a_waiting_delivery_is_final(traffic: Traffic) -> None:
@@ -335,7 +338,8 @@ async def test_lists_filter(traffic: Traffic) -> None:
 )
 async def test_filters_that_do_not_exist_are_refused(traffic: Traffic, query: str, status: int) -> None:
     """Nothing is silently ignored."""
-    await traffic.get(f"/v1/deliveries?{query}", status=status)
+    refused = await traffic.get(f"/v1/deliveries?{query}", status=status)
+    assert refused["type"] == ("/problems/invalid" if status == 422 else "/problems/not-found")
 
 
 async def test_pages_go_both_ways(traffic: Traffic) -> None:

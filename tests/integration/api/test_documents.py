@@ -164,7 +164,7 @@ async def test_pages_of_the_reference_exist(client):
     style = await client.get("/docs/reference.css")
     root = await client.get("/")
     assert (style.status_code, style.headers["Content-Type"]) == (200, "text/css; charset=utf-8")
-    assert (root.status_code, root.headers["Location"]) == (307, "/docs")
+    assert (root.status_code, root.headers["Location"]) == (307, "/dashboard/")
 
 
 def _resolves(registry, reference):

@@ -102,7 +102,8 @@ async def test_tests_are_not_listed(traffic: Traffic) -> None:
 )
 async def test_bad_queries_are_refused(traffic: Traffic, query: str, status: int) -> None:
     """A filter that does not exist, or a value that cannot be, is not ignored."""
-    await traffic.get(f"{EVENTS}?{query}", status=status)
+    refused = await traffic.get(f"{EVENTS}?{query}", status=status)
+    assert refused["type"] == ("/problems/invalid" if status == 422 else "/problems/not-found")
 
 
 async def test_who_may_read(

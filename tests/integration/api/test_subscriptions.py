@@ -106,8 +106,9 @@ async def test_subscription_of_another_endpoint_is_404(traffic: Traffic) -> None
     """The path's endpoint must be the subscription's own."""
     one, other = await traffic.endpoint(), await traffic.endpoint()
     (subscription,) = (await traffic.get(f"/v1/endpoints/{one['id']}/subscriptions"))["data"]
-    await traffic.get(f"/v1/endpoints/{other['id']}/subscriptions/{subscription['id']}", status=404)
-    await traffic.get(f"/v1/endpoints/{one['id']}/subscriptions/sub_nonsense", status=404)
+    for endpoint, name in ((other, subscription["id"]), (one, "sub_nonsense")):
+        refused = await traffic.get(f"/v1/endpoints/{endpoint['id']}/subscriptions/{name}", status=404)
+        assert f"has no subscription '{name}'" in refused["detail"]
 
 
 async def test_number_of_subscriptions_is_bounded(traffic: Traffic) -> None:
@@ -116,4 +117,6 @@ async def test_number_of_subscriptions_is_bounded(traffic: Traffic) -> None:
     path = f"/v1/endpoints/{made['id']}/subscriptions"
     for number in range(49):
         await traffic.post(path, {"event_types": [f"t{number}"]}, status=201)
-    await traffic.post(path, {"event_types": ["one.more"]}, status=409)
+    refused = await traffic.post(path, {"event_types": ["one.more"]}, status=409)
+    assert "at most 50" in refused["detail"]
+    assert len((await traffic.get(f"{path}?limit=250"))["data"]) == 50

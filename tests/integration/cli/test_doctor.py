@@ -112,6 +112,40 @@ def test_a_missing_encryption_key_is_found_before_a_delivery_fails(
     assert "Add the earlier key" in missing["advice"]
 
 
+@pytest.mark.parametrize(
+    ("public", "trusted", "well", "words"),
+    [
+        ("https://hooks.example.com", "", False, "names none"),
+        ("https://hooks.example.com", "10.0.0.0/8,fd00::/8", True, "10.0.0.0/8, fd00::/8"),
+        ("https://hooks.example.com", "10.0.0.0/8,0.0.0.0/0", False, "every address"),
+        ("https://hooks.example.com", "::/0", False, "every address"),
+        ("http://hooks.example.com", "", False, "not https"),
+        ("http://10.0.0.7:8400", "10.0.0.0/8", False, "not https"),
+        ("http://127.0.0.1:8400", "", True, "this machine"),
+        ("http://localhost:8400", "", True, "this machine"),
+        ("", "", True, "this machine"),
+    ],
+)
+def test_a_proxy_that_nobody_named_is_noticed(
+    run: Run,
+    services: str,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    public: str,
+    trusted: str,
+    well: bool,
+    words: str,
+) -> None:
+    """Behind a proxy that is not trusted all callers look the same; and nobody reaches a server in clear unwarned."""
+    monkeypatch.setenv("BELLWIRE_BASE_URL", public)
+    monkeypatch.setenv("BELLWIRE_TRUSTED_PROXIES", trusted)
+
+    found = findings(run)["addresses"]
+
+    assert (found["ok"], words in found["detail"]) == (well, True)
+    assert bool(found["advice"]) is not well
+
+
 def test_partitions_that_run_out_are_noticed(
     run: Run, make_database: MakeDatabase, services: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,7 +161,7 @@ def test_no_column_of_the_models_is_missed(name: str, database: str, connection:
     with connection.begin():
         before = {use.place: use.by_column.get(name) for use in encryption.uses_of_keys(connection, ring)}
 
-    encryption.reencrypt(connection, ring)
+    encryption.reencrypt(connection, ring, actor="ops@host")
 
     assert before[2] == 1
     assert b"plain" in opened(connection, sealed, key=NEW)
@@ -225,7 +225,10 @@ def test_an_altered_value_is_left_and_the_rest_goes_on(database: str, connection
     execute(database, "UPDATE endpoint_secrets SET sealed_secret = sealed_secret || '\\x00'")
     store(database, key=OLD)
 
-    done = {column.column: column for column in encryption.reencrypt(connection, Keyring([NEW, OLD]))}
+    done = {
+        column.column: column
+        for column in encryption.reencrypt(connection, Keyring([NEW, OLD]), actor="ops@host")
+    }
 
     secrets = done["endpoint_secrets.sealed_secret"]
     assert (secrets.resealed, secrets.unreadable) == (1, 1)
@@ -246,11 +249,52 @@ def test_stopped_in_the_middle_it_goes_on_where_it_was(database: str, connection
         raise Stopped
 
     with pytest.raises(Stopped):
-        encryption.reencrypt(connection, ring, write_rows=2, progress=stop)
-    second = encryption.reencrypt(connection, ring, write_rows=2)
+        encryption.reencrypt(connection, ring, actor="ops@host", write_rows=2, progress=stop)
+    second = encryption.reencrypt(connection, ring, actor="ops@host", write_rows=2)
 
     resealed = {column.column: column.resealed for column in second}
     assert sorted(resealed.values()) == [0, 4, 6]
+
+
+def entries(url: str) -> list[tuple[Any, ...]]:
+    """Return what the audit logs say."""
+    return execute(
+        url,
+        "SELECT workspace_id, actor_kind, actor_id, object_kind, after FROM audit_log"
+        " WHERE action = 'secrets.reencrypted' ORDER BY workspace_id",
+    )
+
+
+def test_it_is_in_the_log_of_every_workspace(run: Run, database: str) -> None:
+    """Once for the whole run, by whom, and with the name of the key; a run that changes nothing is not told."""
+    execute(database, "INSERT INTO workspaces (id, name) VALUES (%s, 'Other')", UUID(int=7))
+    for _ in range(3):
+        store(database, key=OLD)
+
+    run("secrets", "reencrypt", "--check")
+    assert entries(database) == []
+    run("secrets", "reencrypt", "--rows", "1")
+    run("secrets", "reencrypt")
+
+    found = entries(database)
+    assert [(workspace, kind, after) for workspace, kind, _, _, after in found] == [
+        (WORKSPACE, "command_line", {"encryption_key": Keyring([NEW]).names[0]}),
+        (UUID(int=7), "command_line", {"encryption_key": Keyring([NEW]).names[0]}),
+    ]
+    assert all("@" in actor and kind == "workspace" for _, _, actor, kind, _ in found)
+
+
+def test_a_run_that_is_stopped_is_on_record(database: str, connection: Connection) -> None:
+    """The entry is written by the first transaction that encrypts anything."""
+    store(database, key=OLD)
+    store(database, key=OLD)
+
+    def stop(_: encryption.Reencrypted) -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        encryption.reencrypt(connection, Keyring([NEW, OLD]), actor="ops@host", write_rows=1, progress=stop)
+    assert [actor for _, _, actor, _, _ in entries(database)] == ["ops@host"]
 
 
 def test_a_row_that_somebody_holds_is_not_waited_for(database: str, connection: Connection) -> None:
@@ -260,8 +304,8 @@ def test_a_row_that_somebody_holds_is_not_waited_for(database: str, connection: 
     ring = Keyring([NEW, OLD])
     with psycopg.connect(libpq(database)) as other:
         other.execute("SELECT 1 FROM endpoints WHERE id = %s FOR UPDATE", [held])
-        first = encryption.reencrypt(connection, ring)
-    second = encryption.reencrypt(connection, ring)
+        first = encryption.reencrypt(connection, ring, actor="ops@host")
+    second = encryption.reencrypt(connection, ring, actor="ops@host")
 
     assert {column.column: (column.resealed, column.busy) for column in first}[
         "endpoints.sealed_headers"
@@ -285,7 +329,7 @@ def test_a_change_by_a_request_is_not_written_over(database: str, connection: Co
             execute(database, "UPDATE endpoints SET sealed_headers = %s WHERE id = %s", changed, endpoint)
         seen.append(column.column)
 
-    encryption.reencrypt(connection, ring, write_rows=1, progress=change)
+    encryption.reencrypt(connection, ring, actor="ops@host", write_rows=1, progress=change)
 
     assert execute(database, "SELECT sealed_headers FROM endpoints WHERE id = %s", endpoint) == [(changed,)]
 
@@ -293,7 +337,7 @@ def test_a_change_by_a_request_is_not_written_over(database: str, connection: Co
 def test_secrets_do_not_open_with_the_old_key_afterwards(database: str, connection: Connection) -> None:
     """Whoever has the old key only can read nothing any more."""
     store(database, key=OLD)
-    encryption.reencrypt(connection, Keyring([NEW, OLD]))
+    encryption.reencrypt(connection, Keyring([NEW, OLD]), actor="ops@host")
 
     for column in encryption.all_columns():
         if column.table.name in {"endpoints", "endpoint_secrets"}:

@@ -107,7 +107,26 @@ def test_people_are_disabled_enabled_and_given_roles(run: Run, workspace: str) -
     assert "Enable the person first" in refused.stderr
 
 
-@pytest.mark.parametrize(("command", "more"), [("disable", ()), ("role", ("admin",))])
+@pytest.mark.parametrize("named_by", ["id", "email"])
+def test_a_person_is_removed(run: Run, workspace: str, named_by: str) -> None:  # noqa: F811
+    """With sessions and links, only after --yes where nobody can be asked; the log keeps who it was."""
+    create(run)
+    person = create(run, email="bea@example.com", role="viewer")
+
+    asked = run("users", "delete", person[named_by])
+    removed = run("users", "delete", person[named_by], "--yes")
+    again = run("users", "delete", person[named_by], "--yes")
+
+    assert (asked.exit_code, removed.exit_code, again.exit_code) == (2, 0, 4)
+    assert "Add --yes" in asked.stderr
+    assert json.loads(removed.stdout) == {"id": person["id"], "email": "bea@example.com", "deleted": True}
+    assert execute(workspace, "SELECT email FROM users") == [(OWNER,)]
+    assert execute(
+        workspace, "SELECT actor_kind, before->>'email' FROM audit_log WHERE action = 'user.deleted'"
+    ) == [("command_line", "bea@example.com")]
+
+
+@pytest.mark.parametrize(("command", "more"), [("disable", ()), ("role", ("admin",)), ("delete", ("--yes",))])
 def test_the_last_owner_stays_here_too(
     run: Run,
     workspace: str,  # noqa: F811

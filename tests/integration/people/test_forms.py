@@ -29,6 +29,7 @@ async def signed_in(browser, add_person):
             "/account/password",
             {"current": PASSWORD, "wanted": "another four words", "again": "another four words"},
         ),
+        ("/account/confirm", {"current": PASSWORD}),
         ("/account/sessions/end-others", {}),
         ("/account/sessions/ses_x/end", {}),
     ],

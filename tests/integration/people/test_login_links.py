@@ -19,15 +19,17 @@ async def change(app, statement):
 
 
 async def test_looking_at_a_link_does_not_use_it_up(browser, open_browser, add_person):
-    """Programs that load every link of a mail leave it whole; the page asks first."""
+    """Programs that load every link of a mail leave it whole; the page asks first, and leads to the overview."""
     token = await add_person(OWNER, password=None)
     path = f"/login/link/{token}"
     looked = [await (await open_browser()).get(path) for _ in range(3)]
     answer = await browser.submit(path)
     assert [page.status_code for page in looked] == [200] * 3
     assert all(OWNER in page.text and 'method="post"' in page.text for page in looked)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/account")
-    assert OWNER in (await browser.get("/account")).text
+    assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard/")
+    overview = (await browser.get(answer.headers["location"])).text
+    assert OWNER in overview
+    assert "You have no password yet" in overview
 
 
 async def test_a_link_works_once(browser, open_browser, add_person):
@@ -109,10 +111,10 @@ async def test_the_token_is_stored_as_a_digest_and_not_logged(app, browser, add_
 
 
 async def test_after_a_link_a_password_is_set_without_the_old_one(app, browser, open_browser, add_person):
-    """Who has forgotten it is led to the form; afterwards the new one works and the old one does not."""
+    """Who has forgotten it is told where the form is; afterwards the new one works and the old one does not."""
     token = await add_person(OWNER)
     answer = await browser.submit(f"/login/link/{token}")
-    assert answer.headers["location"] == "/account/password"
+    assert 'href="/account/password"' in (await browser.get(answer.headers["location"])).text
     assert 'name="current"' not in (await browser.get("/account/password")).text
     saved = await browser.submit("/account/password", wanted=NEW, again=NEW)
     assert saved.headers["location"] == "/account?done=password"

@@ -40,7 +40,8 @@ def test_people_come_and_go_with_their_migration(make_database: MakeDatabase) ->
     without = tables(url)
     upgrade(url)
 
-    assert before - without == TABLES
+    # Later migrations have brought tables of their own.
+    assert before - without >= TABLES
     assert tables(url) == before
     assert run(url, "SELECT name FROM workspaces") == [("Kept",)]
     check(url)

@@ -74,9 +74,10 @@ async def app(start):
     return await start()
 
 
-async def ask(browser, next_path=None):
+async def ask(browser, next_path=None, **more):
     """Go to the provider and let it sign in whoever it is told; return the address that it leads back to."""
-    began = await browser.get("/login/oidc", params={"next": next_path} if next_path else None)
+    query = ({"next": next_path} if next_path else {}) | more
+    began = await browser.get("/login/oidc", params=query)
     assert began.status_code == 303, began.text
     async with httpx2.AsyncClient() as outside:
         answer = await outside.get(began.headers["location"])
@@ -319,7 +320,7 @@ async def test_a_new_key_of_the_provider_is_found(app, browser, open_browser, ad
 async def test_the_way_on_stays_on_this_server(browser, add_person, tell, next_path):
     """As with passwords."""
     await add_person(ADA)
-    assert (await through(browser, next_path)).headers["location"] == "/account"
+    assert (await through(browser, next_path)).headers["location"] == "/dashboard/"
 
 
 async def test_new_people_come_in_from_named_domains_only(start, open_browser, tell):
@@ -409,3 +410,38 @@ async def test_redirects_of_the_provider_are_not_followed():
         await provider.authorization_url(flow, redirect_uri="https://hooks.example.com/login/oidc/callback")
     await provider.close()
     assert asked == ["https://accounts.example.com/.well-known/openid-configuration"]
+
+
+async def test_who_confirms_is_asked_anew_by_the_provider(browser, tell):
+    """It is told to ask, and to say when it did; an ordinary sign-in is not bothered so."""
+    for query, expected in (({"again": "1"}, ("login", "0")), ({}, (None, None))):
+        began = await browser.get("/login/oidc", params=query)
+        asked = parse_qs(urlsplit(began.headers["location"]).query)
+        assert tuple(asked.get(name, [None])[0] for name in ("prompt", "max_age")) == expected
+
+
+@pytest.mark.parametrize(
+    ("auth_time", "again", "status"),
+    [
+        (1_700_000_000, {"again": "1"}, 403),
+        (1_700_000_000, {}, 303),
+        (None, {"again": "1"}, 303),
+        ("yesterday", {}, 403),
+        (True, {}, 403),
+    ],
+)
+async def test_being_signed_in_at_the_provider_confirms_nothing(
+    app, browser, add_person, tell, auth_time, again, status
+):
+    """A provider that says that it asked nobody is not believed; one that does not say is."""
+    await add_person(ADA)
+    tell(claims={"auth_time": auth_time})
+    answer = await browser.get(await ask(browser, **again))
+    assert answer.status_code == status
+
+
+async def test_a_provider_that_asked_confirms(app, browser, add_person, tell):
+    """Its own clock says so, and the person is led back."""
+    await add_person(ADA)
+    answer = await browser.get(await ask(browser, "/secret", again="1"))
+    assert (answer.status_code, answer.headers["location"]) == (303, "/secret")

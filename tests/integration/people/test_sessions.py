@@ -194,3 +194,13 @@ async def test_what_people_do_with_their_account_is_on_record(app, signed_in):
     ]
     assert {row.address for row in rows} == {"192.0.2.7"}
     assert not any(secret in str(rows) for secret in (PASSWORD, NEW, "$argon2"))
+
+
+async def test_a_new_password_ends_the_login_links(client, admin, browser, open_browser, add_person):
+    """A link that somebody else may have seen does not outlive the password that was set because of it."""
+    await add_person("bea@example.com", "viewer")
+    made = await client.post("/v1/users/bea@example.com/login-link", headers=admin)
+    await sign_in(browser, "bea@example.com")
+    saved = await browser.submit("/account/password", current=PASSWORD, wanted=NEW, again=NEW)
+    assert saved.headers["location"] == "/account?done=password"
+    assert (await (await open_browser()).get(made.json()["url"])).status_code == 404

@@ -248,9 +248,9 @@ async def test_the_way_on_stays_on_this_server(browser, add_person, evil):
     """Whatever stands in `next`, a sign-in leads to a path of ours."""
     await add_person(OWNER)
     answer = await sign_in(browser, OWNER, next=evil)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/account")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/dashboard/")
     shown = await browser.get("/login", params={"next": evil})
-    assert shown.headers["location"] == "/account"
+    assert shown.headers["location"] == "/dashboard/"
 
 
 async def test_the_way_on_is_kept(browser, add_person):

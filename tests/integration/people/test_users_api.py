@@ -211,6 +211,34 @@ async def test_a_change_of_rights_ends_the_sessions(client, admin, browser, add_
     assert (await browser.get("/account")).status_code == 303
 
 
+async def test_a_link_that_an_admin_made_never_opens_an_owners_account(
+    client, admin, browser, app, as_person
+):
+    """An admin may keep a link of somebody who is an admin; when that person becomes an owner it works no more."""
+    made = (await invite(client, admin, BEA, "admin")).json()
+    async with app.state.runtime.sessions.begin() as session:
+        await change_user(session, as_person("owner"), BEA, changes={"role": "owner"})
+    assert (await browser.get(made["login_link"]["url"])).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "change"),
+    [
+        ("PATCH", "", {"role": "viewer"}),
+        ("PATCH", "", {"disabled": True}),
+        ("DELETE", "/sessions", None),
+    ],
+)
+async def test_what_ends_the_sessions_ends_the_links(client, admin, browser, method, path, change):
+    """Another role, being disabled and enabled again, and signing somebody out everywhere."""
+    made = (await invite(client, admin)).json()
+    await client.request(method, f"/v1/users/{CY}{path}", json=change, headers=admin)
+    await client.patch(f"/v1/users/{CY}", json={"disabled": False}, headers=admin)
+    assert (await browser.get(made["login_link"]["url"])).status_code == 404
+    again = await client.post(f"/v1/users/{CY}/login-link", headers=admin)
+    assert (await browser.submit(again.json()["url"])).status_code == 303
+
+
 async def test_who_is_enabled_again_has_to_sign_in_again(client, admin, browser, add_person):
     """Being disabled is not only a pause of the sessions."""
     await add_person(CY, "operator")

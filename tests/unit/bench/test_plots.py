@@ -67,7 +67,9 @@ def test_bars_are_as_long_as_their_values():
 
 def test_bars_of_nothing_are_a_chart_too():
     """A role that used no CPU time breaks nothing."""
-    ET.fromstring(bar_chart("none", [("a", 0.0, "0")]))  # noqa: S314
+    chart = bar_chart("none", [("a", 0.0, "0")])
+    assert ET.fromstring(chart).tag.endswith("svg")  # noqa: S314
+    assert re.findall(r"width='([0-9.a-z]+)' height='18'", chart) in ([], ["0"], ["0.0"])
 
 
 def test_a_curve_goes_no_further_than_its_requests_tell():

@@ -28,16 +28,34 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ("BELLWIRE_OIDC_ROLE", "owner"),
         ("BELLWIRE_SESSION_HOURS", "0"),
         ("BELLWIRE_TRUSTED_PROXIES", "everybody"),
+        ("BELLWIRE_BASE_URL", "hooks.example.com"),
+        ("BELLWIRE_BASE_URL", "hooks.example.com:443"),
+        ("BELLWIRE_BASE_URL", "https:hooks.example.com"),
+        ("BELLWIRE_BASE_URL", "https://"),
+        ("BELLWIRE_BASE_URL", "https://user@hooks.example.com"),
+        ("BELLWIRE_BASE_URL", "https://hooks.example.com/?a=1"),
+        ("BELLWIRE_BASE_URL", "https://hooks.example.com:port"),
+        ("BELLWIRE_BASE_URL", "https://[::1"),
+        ("BELLWIRE_INSTANCE_KEY", "short"),
+        ("BELLWIRE_INSTANCE_KEY", "x" * 31),
+        ("BELLWIRE_INSTANCE_KEY", "with a space 0123456789 0123456789"),
     ],
 )
 def test_a_value_that_cannot_be_used_stops_the_start(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    """One sentence that names the variable: codes without TLS, patterns as domains, owners made by a provider."""
+    """One sentence that names the variable: what would send codes in clear, let strangers in, or could be guessed."""
     monkeypatch.setenv(name, value)
 
     with pytest.raises(StartupError, match=name):
         load_settings(need_keys=False)
+
+
+def test_https_is_https_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cookies and Strict-Transport-Security depend on it."""
+    monkeypatch.setenv("BELLWIRE_BASE_URL", "HTTPS://hooks.example.com/")
+
+    assert load_settings(need_keys=False).public_url == "https://hooks.example.com"
 
 
 def test_an_issuer_needs_a_client_id(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,6 +109,12 @@ def test_other_names_are_read(name: str, file: str) -> None:
     assert name in (ROOT / file).read_text(encoding="utf-8")
 
 
+def test_there_is_something_to_read() -> None:
+    """Blocks of Python and bodies for curl are found, so the two tests below look at something."""
+    assert sum(len(list(page.blocks("python"))) for page in PAGES) > 3
+    assert sum("-d" in shlex.split(line) for page in PAGES for line in lines_of(page)) > 3
+
+
 @every_page
 def test_python_compiles(page: Page) -> None:
     """Every Python block is Python."""

@@ -121,6 +121,9 @@ def test_data_that_looks_like_schemas_is_left_alone():
     """What stands in const, enum and examples is data."""
     schema = {"const": {"$ref": "https://x"}, "enum": [{"pattern": "("}], "examples": [{"$schema": "x"}]}
     check_schema(schema, at="/schema")
+    del schema["enum"]
+    assert CompiledSchema(schema).errors({"$ref": "https://x"}, at="") == []
+    assert len(CompiledSchema(schema).errors({"$ref": "https://y"}, at="")) == 1
 
 
 def test_own_dialect_may_be_named():

@@ -56,9 +56,13 @@ def test_beat_marks_its_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["", "/nowhere/at/all/beat"])
-def test_beat_goes_on_where_it_cannot_mark(place: str) -> None:
-    """No file wanted, or a place that cannot be written: beat is not stopped by it."""
+def test_beat_goes_on_where_it_cannot_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """No file wanted, or a place that cannot be written: beat is not stopped by it, and writes nowhere else."""
+    monkeypatch.chdir(tmp_path)
     mark_beat(Settings.model_construct(beat_file=place))
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("arguments", [[], ["api"], ["worker", "beat"]])

@@ -17,6 +17,7 @@ from sqlalchemy import event
 
 from app.access import authenticate, encryption, sessions
 from app.core.crypto import key_id_of
+from app.dashboard.live import look
 from app.events import accept, feed_watch
 from app.models import Base
 from app.operations import notices
@@ -39,6 +40,9 @@ EXCUSED = {
     accept.FIRST_OF_UID: "looks up uids by the application that the accept statement has just judged",
     feed_watch.NEWS: "asks for all waiting readers at once whether there is news, and tells each yes or no of the "
     "application that it was shown to own",
+    look.LOOK: "looks for all open pages at once; every branch joins the workspace of who listens, and what comes back "
+    "is a hash, told as yes or no",
+    look.SESSIONS: "asks for all open pages at once which of their own sessions still work",
     **dict.fromkeys(
         encryption.COUNTS.values(),
         "counts for the health of the whole instance which keys are needed, and shows a sum",
