@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -11,6 +13,7 @@ from app.core.pagination import PageRequest
 from app.dashboard.deliveries.queries import count_states, has_any, list_rows
 from app.dashboard.page import OpenPage, abilities_of, make_router, open_page
 from app.dashboard.picks import back_with, notice_of, picked, retry_all
+from app.dashboard.saved_views.queries import ShownView, views_of_page
 from app.dashboard.search.address import read_search
 from app.dashboard.search.values import STATES
 
@@ -25,15 +28,18 @@ async def get_deliveries(visit: SignedInVisit, request: Request) -> Response:
     opened: OpenPage | None = None
     page = facets = failure = None
     ever = True
+    views: Sequence[ShownView] = ()
     search = read_search(request.url.path, dict(request.query_params))
     try:
         async with open_page(request, visit) as opened:
             if not search.faults:
                 wanted = PageRequest(limit=ROWS, cursor=opened.query.get("cursor") or None)
                 page = await list_rows(opened, search.query, page=wanted)
-                facets = await count_states(opened, search.any_status)
-                if not facets.total and not search.query.terms:
+                if page.rows or search.query.terms or wanted.cursor:
+                    facets = await count_states(opened, search.any_status)
+                else:
                     ever = await has_any(opened)
+            views = await views_of_page(opened, "deliveries")
     except TooBusy as error:
         if opened is None:
             raise
@@ -48,6 +54,7 @@ async def get_deliveries(visit: SignedInVisit, request: Request) -> Response:
         facets=facets,
         failure=failure,
         ever=ever,
+        views=views,
         states=STATES,
         request_id=request.state.request_id,
     )

@@ -1,0 +1,221 @@
+"""The statements of the dead letters: groups by endpoint and error, or one by one; both go by `undelivered`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import and_, exists, func, select
+
+from app.core import ids
+from app.core.error_classes import ErrorClass, explain
+from app.core.pagination import Keyset
+from app.dashboard.deliveries.queries import read_rows
+from app.dashboard.search.conditions import Scope, on_deliveries
+from app.endpoints.targets import shown_url
+from app.models import Application, Delivery, Endpoint, EndpointRuntime, Undelivered
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from uuid import UUID
+
+    from sqlalchemy import ColumnElement
+
+    from app.core.context import Caller
+    from app.core.pagination import Page, PageRequest
+    from app.dashboard.deliveries.rows import DeliveryRow
+    from app.dashboard.page import OpenPage
+    from app.dashboard.search import Query
+
+# More groups than a page shows; a group is asked for again in parts of so many.
+MOST_GROUPS = 100
+MOST_AT_ONCE = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Deliveries to one endpoint that died of the same error."""
+
+    endpoint: str
+    url: str
+    application: str
+    application_name: str
+    error_class: str | None
+    error: str
+    hint: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    # By then the oldest of them is gone for good.
+    gone_by: datetime
+    # Whether the endpoint would take them now: healthy, failing, paused, disabled or deleted.
+    endpoint_state: str
+    can_retry: bool
+
+    @property
+    def at_once(self) -> int:
+        """How many one press of the button sends again."""
+        return min(self.count, MOST_AT_ONCE)
+
+
+async def list_groups(opened: OpenPage, query: Query) -> list[Group]:
+    """Return the groups, the one with the newest first."""
+    grouped = (
+        select(
+            Undelivered.endpoint_id,
+            Undelivered.error_class,
+            func.count().label("count"),
+            func.min(Undelivered.ended_at).label("first_at"),
+            func.max(Undelivered.ended_at).label("last_at"),
+        )
+        .where(*_dead(opened, query))
+        .group_by(Undelivered.endpoint_id, Undelivered.error_class)
+        .order_by(func.max(Undelivered.ended_at).desc())
+        .limit(MOST_GROUPS + 1)
+        .subquery("grouped")
+    )
+    workspace_id = opened.caller.workspace_id
+    found = await opened.session.execute(
+        select(
+            grouped.c.error_class,
+            grouped.c.count,
+            grouped.c.first_at,
+            grouped.c.last_at,
+            Endpoint,
+            EndpointRuntime.circuit_state,
+            func.coalesce(Application.uid, Application.name),
+        )
+        .select_from(grouped)
+        .join(Endpoint, and_(Endpoint.id == grouped.c.endpoint_id, Endpoint.workspace_id == workspace_id))
+        .join(
+            EndpointRuntime,
+            and_(EndpointRuntime.endpoint_id == Endpoint.id, EndpointRuntime.workspace_id == workspace_id),
+        )
+        .join(
+            Application,
+            and_(Application.id == Endpoint.application_id, Application.workspace_id == workspace_id),
+        )
+        .order_by(grouped.c.last_at.desc(), grouped.c.endpoint_id)
+    )
+    kept = timedelta(days=opened.runtime.settings.retention_days + 1)
+    return [
+        _group(
+            endpoint,
+            circuit,
+            error_class,
+            count=count,
+            first_at=first_at,
+            last_at=last_at,
+            gone_by=first_at + kept,
+            name=name,
+            caller=opened.caller,
+        )
+        for error_class, count, first_at, last_at, endpoint, circuit, name in found
+    ]
+
+
+async def list_dead(opened: OpenPage, query: Query, *, page: PageRequest) -> Page[DeliveryRow]:
+    """Return dead deliveries one by one, newest first.
+
+    Raises:
+        Invalid: the cursor was not made by this server.
+
+    """
+    keyset = Keyset.of(page)
+    scope = Scope(workspace_id=opened.caller.workspace_id, lowest_id=None)
+    dead = select(Undelivered.delivery_id).where(*_dead(opened, query))
+    narrowed = keyset.narrow(
+        select(Delivery).where(Delivery.workspace_id == scope.workspace_id, Delivery.id.in_(dead)),
+        id_column=Delivery.id,
+    )
+    return keyset.page(await read_rows(opened, narrowed, scope=scope, keyset=keyset))
+
+
+async def last_dead(opened: OpenPage) -> datetime | None:
+    """Return when the last delivery died, whatever became of it afterwards."""
+    newest = (
+        select(Undelivered.ended_at)
+        .where(Undelivered.workspace_id == opened.caller.workspace_id, Undelivered.state == "dead")
+        .order_by(Undelivered.ended_at.desc())
+        .limit(1)
+    )
+    return (await opened.session.scalars(newest)).one_or_none()
+
+
+async def newest_of_group(opened: OpenPage, endpoint_id: UUID, error_class: str | None) -> list[str]:
+    """Return the newest deliveries of a group, as many as are sent again at once."""
+    rows = await opened.session.scalars(
+        select(Undelivered.delivery_id)
+        .where(
+            Undelivered.workspace_id == opened.caller.workspace_id,
+            Undelivered.state == "dead",
+            Undelivered.reopened_at.is_(None),
+            Undelivered.endpoint_id == endpoint_id,
+            Undelivered.error_class.is_not_distinct_from(error_class),
+        )
+        .order_by(Undelivered.ended_at.desc())
+        .limit(MOST_AT_ONCE)
+    )
+    return [ids.to_text(ids.DELIVERY, row) for row in rows]
+
+
+def _dead(opened: OpenPage, query: Query) -> list[ColumnElement[bool]]:
+    workspace_id = opened.caller.workspace_id
+    found = [
+        Undelivered.workspace_id == workspace_id,
+        Undelivered.state == "dead",
+        Undelivered.reopened_at.is_(None),
+    ]
+    if query.terms:
+        scope = Scope(workspace_id=workspace_id, lowest_id=None)
+        found.append(
+            exists()
+            .where(
+                Delivery.workspace_id == workspace_id,
+                Delivery.id == Undelivered.delivery_id,
+                *on_deliveries(query, scope),
+            )
+            .correlate(Undelivered)
+        )
+    return found
+
+
+def _group(
+    endpoint: Endpoint,
+    circuit: str,
+    error_class: str | None,
+    *,
+    count: int,
+    first_at: datetime,
+    last_at: datetime,
+    gone_by: datetime,
+    name: str,
+    caller: Caller,
+) -> Group:
+    sentence, hint = (
+        explain(ErrorClass(error_class)) if error_class is not None else ("No attempt was made.", "")
+    )
+    if endpoint.deleted_at is not None:
+        state = "deleted"
+    elif not endpoint.enabled:
+        state = "disabled"
+    elif endpoint.paused:
+        state = "paused"
+    else:
+        state = "healthy" if circuit == "closed" else "failing"
+    return Group(
+        endpoint=ids.to_text(ids.ENDPOINT, endpoint.id),
+        url=shown_url(endpoint.url, caller),
+        application=ids.to_text(ids.APPLICATION, endpoint.application_id),
+        application_name=name,
+        error_class=error_class,
+        error=sentence,
+        hint=hint,
+        count=count,
+        first_at=first_at,
+        last_at=last_at,
+        gone_by=gone_by,
+        endpoint_state=state,
+        can_retry=state not in {"deleted", "disabled"},
+    )
