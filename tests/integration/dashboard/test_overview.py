@@ -65,6 +65,7 @@ async def test_a_newcomer_is_led_through_three_steps(owner: Browser, traffic: Tr
     assert with_endpoint.count('class="done"') == 1
     assert f'href="/dashboard/endpoints/{endpoint["id"]}"' in with_endpoint
 
+    await traffic.publish()
     await traffic.attempt(endpoint, Settle.SUCCEEDED)
     arrived = (await owner.get("/dashboard/")).text
     assert arrived.count('class="done"') == 3
@@ -121,6 +122,7 @@ async def test_figures_and_incidents_are_those_of_the_workspace(
     """Attempts, failures by endpoint and class, and how to look closer or to pause."""
     endpoint = await traffic.endpoint(description=EVIL)
     for outcome in (Settle.SUCCEEDED, Settle.RETRY, Settle.RETRY):
+        await traffic.publish()
         await traffic.attempt(endpoint, outcome)
     await count(app)
 
@@ -137,6 +139,7 @@ async def test_figures_and_incidents_are_those_of_the_workspace(
 async def test_overview_is_made_with_few_statements(app: FastAPI, owner: Browser, traffic: Traffic) -> None:
     """Five with the one that looks the session up, whatever is on the page."""
     endpoint = await traffic.endpoint()
+    await traffic.publish()
     await traffic.attempt(endpoint, Settle.RETRY)
     await count(app)
     for path in ("/dashboard/", "/dashboard/?range=7d", "/dashboard/system", "/dashboard/audit"):
@@ -146,6 +149,7 @@ async def test_overview_is_made_with_few_statements(app: FastAPI, owner: Browser
 async def test_a_viewer_has_no_buttons(app: FastAPI, browse_as: BrowseAs, traffic: Traffic) -> None:
     """They are absent, and credentials in an endpoint's address are hidden."""
     endpoint = await traffic.endpoint(url="https://shop.example.com/hooks?token=planted")
+    await traffic.publish()
     await traffic.attempt(endpoint, Settle.RETRY)
     await count(app)
 
@@ -162,6 +166,7 @@ async def test_one_application_is_shown_by_id_or_by_its_own_name(
     """Its own name leads to its id; the figures are its own; one that is not there is 404."""
     acme = await traffic.post("/v1/applications", {"name": "Acme", "uid": "acme"}, status=201)
     endpoint = await traffic.endpoint()
+    await traffic.publish()
     await traffic.attempt(endpoint, Settle.SUCCEEDED)
     await count(app)
 
