@@ -93,3 +93,7 @@ migrate: $(STAMP) ## Bring the schema of BELLWIRE_DATABASE_URL up to date
 .PHONY: docs
 docs: $(STAMP) ## Write the tables in docs/ that the code decides
 	$(BIN)/python docs/generate.py
+
+.PHONY: images
+images: $(STAMP) ## Take the pictures of the dashboard in docs/images (needs Chromium)
+	PYTHONPATH=. $(BIN)/python docs/screenshots.py

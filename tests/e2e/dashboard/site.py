@@ -165,9 +165,12 @@ async def fill(scene: Scene) -> tuple[dict[str, str], str]:
     of_event = (await client.get(f"/v1/events/{event}/deliveries")).json()["data"]
     keys = (await client.post("/v1/api-keys", json={"name": MARKUP, "role": "viewer"})).json()
     applications = (await client.get("/v1/applications")).json()["data"]
+    delivery = next(each["id"] for each in of_event if each["endpoint"]["id"] == failing.id)
+    attempts = (await client.get(f"/v1/deliveries/{delivery}/attempts")).json()["data"]
     objects = {
+        "attempts": attempts[0]["id"],
         "events": event,
-        "deliveries": next(each["id"] for each in of_event if each["endpoint"]["id"] == failing.id),
+        "deliveries": delivery,
         "endpoints": failing.id,
         "applications": applications[0]["id"],
         "keys": keys["id"],
@@ -182,9 +185,9 @@ async def sign_in(scene: Scene, browser: Browser) -> dict[str, object]:
     link = invited.json()["login_link"]["url"]
     context = await browser.new_context()
     page = await context.new_page()
-    await page.goto(link)
+    await page.goto(scene.stack.base_url + link[link.index("/login/") :])
     await page.get_by_role("button", name="Sign in as").click()
-    await page.wait_for_url("**/account")
+    await page.wait_for_url(re.compile("/account"))
     state = await context.storage_state()
     await context.close()
     return dict(state)
