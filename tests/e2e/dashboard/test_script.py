@@ -40,6 +40,12 @@ async def opened(site: Site, path: str, **options: object) -> AsyncIterator[Page
         await context.close()
 
 
+async def at_page(page: Page, address: str) -> None:
+    """Wait until a page is there and its script has run."""
+    await expect(page).to_have_url(re.compile(address))
+    await expect(page.locator("html")).to_have_attribute("data-script", "on")
+
+
 async def listening(page: Page) -> None:
     """Wait until the page hears of changes."""
     await expect(page.locator(".live-state")).to_have_attribute("data-state", "live")
@@ -123,16 +129,16 @@ async def test_keys_lead_everywhere(site: Site) -> None:
         await page.keyboard.press("j")
         await expect(page.locator("[data-row]").nth(1)).to_have_attribute("data-cursor", "")
         await page.keyboard.press("Enter")
-        await expect(page).to_have_url(re.compile(r"/dashboard/deliveries/dlv_"))
+        await at_page(page, "/dashboard/deliveries/dlv_")
         await page.keyboard.press("g")
         await page.keyboard.press("l")
-        await expect(page).to_have_url(re.compile(r"/dashboard/live"))
+        await at_page(page, "/dashboard/live")
         await page.keyboard.press("/")
         await expect(page.locator("#find")).to_be_focused()
         await page.keyboard.press("Control+k")
         await page.get_by_role("combobox", name="Go to").fill("system")
         await page.keyboard.press("Enter")
-        await expect(page).to_have_url(re.compile(r"/dashboard/system"))
+        await at_page(page, "/dashboard/system")
 
 
 async def test_keys_can_be_switched_off(site: Site) -> None:
