@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from app.dashboard.delivery.waits import backoff_words, waiting_title, waiting_words
+from app.dashboard.delivery.waits import backoff_words, delay_words, waiting_title, waiting_words
 from app.dashboard.words import duration, milliseconds, plural
 from app.deliveries.retry import JITTER_HIGH, JITTER_LOW
 from app.deliveries.state import FINAL, State
@@ -204,7 +204,7 @@ def _planned_reason(
     fitting = [each for each in schedule if _fits(seconds, each)]
     if delay is not None and (delay in fitting or (not fitting and seconds < delay)):
         full = delay not in fitting
-        return f"backoff up to {duration(delay)}, full jitter" if full else backoff_words(delay)
+        return f"backoff up to {delay_words(delay)}, full jitter" if full else backoff_words(delay)
     return backoff_words(fitting[0]) if fitting else "backoff"
 
 

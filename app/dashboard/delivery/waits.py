@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from app.dashboard.delivery.queries import FoundDelivery
 
 _DAY = timedelta(days=1)
+_MINUTE = 60
 
 _TITLES = {
     WaitReason.ENDPOINT_DISABLED: "Waiting: the endpoint is disabled",
@@ -75,7 +76,12 @@ def _crowd(found: FoundDelivery, reason: WaitReason) -> str:
 
 def backoff_words(delay: float) -> str:
     """Return a delay of the schedule with its spread."""
-    return f"backoff {duration(delay)} ±20 % jitter"
+    return f"backoff {delay_words(delay)} ±20 % jitter"
+
+
+def delay_words(delay: float) -> str:
+    """Return a delay as a schedule has it: in whole seconds, where others have tenths."""
+    return f"{delay:g} s" if delay < _MINUTE else duration(delay)
 
 
 def position_words(found: FoundDelivery, *, now: datetime) -> str:
