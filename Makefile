@@ -39,12 +39,14 @@ lock: $(STAMP) ## Resolve the dependencies again and write the lock files
 
 # Tests start processes, servers and databases of their own; nothing has to run beforehand.
 WORKERS ?= 2
+# Tests with real processes wait most of their time: for a lease, a time-out, a start.
+WAITING_WORKERS ?= 3
 TESTS ?=
 
 .PHONY: test
 test: $(STAMP) lint types ## Check the code, then run every test
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not faults and not e2e" $(TESTS)
-	$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "faults or e2e" $(TESTS)
+	$(BIN)/pytest -n $(WAITING_WORKERS) --dist loadfile -m "faults or e2e" $(TESTS)
 
 .PHONY: lint
 lint: $(STAMP) ## Style and the direction of imports
@@ -93,3 +95,7 @@ migrate: $(STAMP) ## Bring the schema of BELLWIRE_DATABASE_URL up to date
 .PHONY: docs
 docs: $(STAMP) ## Write the tables in docs/ that the code decides
 	$(BIN)/python docs/generate.py
+
+.PHONY: images
+images: $(STAMP) ## Take the pictures of the dashboard in docs/images (needs Chromium)
+	PYTHONPATH=. $(BIN)/python docs/screenshots.py

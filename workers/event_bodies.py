@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 import msgspec
-import orjson
 from sqlalchemy import text
 
 from app.core import ids
-from app.core.clock import rfc3339_ms
+from app.events.bodies import CLOUDEVENTS, cloudevents_body, standard_body
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,36 +47,18 @@ class EventBody(msgspec.Struct, kw_only=True):
 
     def encoded(self, body_format: str) -> bytes:
         """Return the request body: the published bytes inside an envelope, untouched."""
-        if body_format == "cloudevents":
+        if body_format == CLOUDEVENTS:
             if self._cloudevents is None:
-                self._cloudevents = b"".join(
-                    (
-                        b'{"specversion":"1.0","id":',
-                        orjson.dumps(self.text_id),
-                        b',"source":',
-                        orjson.dumps("/applications/" + ids.to_text(ids.APPLICATION, self.application_id)),
-                        b',"type":',
-                        orjson.dumps(self.type),
-                        b',"time":"',
-                        rfc3339_ms(self.occurred_at).encode(),
-                        b'","datacontenttype":"application/json","data":',
-                        self.data or b"null",
-                        b"}",
-                    )
+                self._cloudevents = cloudevents_body(
+                    event_id=self.text_id,
+                    application_id=self.application_id,
+                    event_type=self.type,
+                    occurred_at=self.occurred_at,
+                    data=self.data,
                 )
             return self._cloudevents
         if self._standard is None:
-            self._standard = b"".join(
-                (
-                    b'{"type":',
-                    orjson.dumps(self.type),
-                    b',"timestamp":"',
-                    rfc3339_ms(self.occurred_at).encode(),
-                    b'","data":',
-                    self.data or b"null",
-                    b"}",
-                )
-            )
+            self._standard = standard_body(event_type=self.type, occurred_at=self.occurred_at, data=self.data)
         return self._standard
 
 

@@ -117,7 +117,12 @@ def _parts(kind: ProblemType) -> tuple[tuple[str, str], ...]:
 
 def _back() -> Html:
     return tag(
-        "p", tag("a", "API reference", href="/docs"), " · ", tag("a", "All problems", href="/problems")
+        "p",
+        tag("a", "Dashboard", href="/dashboard/"),
+        " · ",
+        tag("a", "API reference", href="/docs"),
+        " · ",
+        tag("a", "All problems", href="/problems"),
     )
 
 

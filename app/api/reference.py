@@ -44,6 +44,7 @@ def render_reference(document: dict[str, Any], *, base_url: str) -> bytes:
     aside = join(
         [
             tag("a", "Bellwire", href="/docs", class_="home"),
+            tag("a", "Dashboard", href="/dashboard/"),
             [
                 [
                     tag("a", name, href=f"#{_anchor('tag', name)}", class_="group"),

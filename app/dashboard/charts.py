@@ -30,6 +30,8 @@ _SHAPES = {"ok": f"0{_RING}", "bad": "0m6 .5l5.5 5.5-5.5 5.5-5.5-5.5z", "": f"0{
 # Marks that are closer than this share of the axis keep their hint, and lose their label.
 _LABEL_SHARE = 0.13
 _NOTHING = "Nothing to draw yet."
+_LEFT_OUT = "Times at which there was nothing are left out."
+_NOTHING_THERE = "There was nothing at any time."
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +212,8 @@ def _figure(
         '<figure class="figure" id="{key}"><figcaption>{title}<span class="legend">{legend}</span></figcaption>'
         '<p class="says" id="{key}-says">{says}</p>'
         '<div class="plot" role="img" aria-labelledby="{key}-says"><div class="values">{values}</div>'
-        '<svg class="chart" viewBox="0 0 {width} 100" preserveAspectRatio="none">{grid}{drawn}{hints}</svg>'
+        '<svg class="chart" viewBox="0 0 {width} 100" preserveAspectRatio="none">{grid}{drawn}'
+        '<g class="hits">{hints}</g></svg>'
         '<svg class="times" height="16">{times}</svg></div>{table}</figure>'
     ).format(
         key=key,
@@ -247,7 +250,7 @@ def _grid(ticks: list[float], width: int) -> Markup:
 def _hints(rows: list[_Row], series: Sequence[Series], unit: Unit) -> Markup:
     """Return an unseen column over each step that says its values to who points at it."""
     return Markup().join(
-        Markup('<rect class="hit" x="{}" width="1" height="100"><title>{}</title></rect>').format(
+        Markup('<rect x="{}"><title>{}</title></rect>').format(
             place,
             f"{_when(rows, at)}: "
             + ", ".join(
@@ -255,7 +258,7 @@ def _hints(rows: list[_Row], series: Sequence[Series], unit: Unit) -> Markup:
             ),
         )
         for place, (at, values) in enumerate(rows)
-        if any(value is not None for value in values)
+        if any(values)
     )
 
 
@@ -273,16 +276,19 @@ def _table(key: str, title: str, rows: list[_Row], series: Sequence[Series], uni
     body = Markup().join(
         Markup('<tr><th scope="row">{}</th>{}</tr>').format(
             _when(rows, at),
-            Markup().join(Markup('<td class="num">{}</td>').format(unit.exactly(value)) for value in values),
+            Markup().join(Markup("<td>{}</td>").format(unit.exactly(value)) for value in values),
         )
         for at, values in reversed(rows)
+        if any(values)
     )
+    # A page that says nothing a hundred times is longer, and no clearer.
+    left_out = Markup("<p>{}</p>").format(_LEFT_OUT if body else _NOTHING_THERE)
     return Markup(
         '<details class="behind" id="{0}-table"><summary>As a table</summary>'
         '<div class="scroll" role="region" tabindex="0" aria-label="{1}, as a table"><table>'
         '<caption class="vh">{1}, newest first, times in UTC</caption>'
-        '<thead><tr><th scope="col">From (UTC)</th>{2}</tr></thead><tbody>{3}</tbody></table></div></details>'
-    ).format(key, title, head, body)
+        '<thead><tr><th scope="col">From (UTC)</th>{2}</tr></thead><tbody>{3}</tbody></table></div>{4}</details>'
+    ).format(key, title, head, body, left_out)
 
 
 def _when(rows: list[_Row], at: datetime) -> str:

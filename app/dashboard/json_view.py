@@ -89,6 +89,14 @@ def json_html(
     )
 
 
+def plain_text(data: bytes | str) -> str:
+    """Return a body as lines of text, JSON with one member a line: for what compares bodies."""
+    shown, _ = _shown_text(data)
+    tokens = tokens_of(shown)
+    text = shown if tokens is None else "".join(part for _, part in _indented(tokens))
+    return _UNSEEN.sub(lambda found: f"U+{ord(found.group()):04X}", text.replace("\r\n", "\n"))
+
+
 def tokens_of(text: str) -> list[_Token] | None:
     """Return the tokens of JSON text as (kind, text), or None if it is something else.
 

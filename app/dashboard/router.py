@@ -14,6 +14,7 @@ from app.dashboard.applications import router as applications
 from app.dashboard.audit import router as audit
 from app.dashboard.dead_letters import router as dead_letters
 from app.dashboard.deliveries import router as deliveries
+from app.dashboard.delivery import router as delivery
 from app.dashboard.endpoints import router as endpoints
 from app.dashboard.events import router as events
 from app.dashboard.keys import router as keys
@@ -53,6 +54,7 @@ def routers() -> list[APIRouter]:
         overview.router,
         events.router,
         deliveries.router,
+        delivery.router,
         dead_letters.router,
         live.router,
         endpoints.router,

@@ -38,7 +38,7 @@ _FRESH, _SETTLED = "fresh", "settled"
 _A_MINUTE = timedelta(minutes=MINUTE)
 
 _PROGRESS = text(
-    "SELECT now(), (SELECT at FROM rollup_progress WHERE name = 'fresh'),"
+    "SELECT coalesce(CAST(:now AS timestamptz), now()), (SELECT at FROM rollup_progress WHERE name = 'fresh'),"
     " (SELECT at FROM rollup_progress WHERE name = 'settled')"
 )
 _ADVANCE = text(
@@ -58,9 +58,17 @@ _FORGET = tuple(
 )
 
 
-async def count_fresh(connection: AsyncConnection, *, settings: Settings) -> Step:  # noqa: ARG001 - one form for all duties
-    """Count the minutes from the last whole one on, this one included; there is more after a time switched off."""
-    now, fresh, _ = (await connection.execute(_PROGRESS)).one()
+async def count_fresh(
+    connection: AsyncConnection,
+    *,
+    settings: Settings,  # noqa: ARG001 - one form for all duties
+    now: datetime | None = None,
+) -> Step:
+    """Count the minutes from the last whole one on, this one included; there is more after a time switched off.
+
+    `now` is the database's time, if it is not given.
+    """
+    now, fresh, _ = (await connection.execute(_PROGRESS, {"now": now})).one()
     this = floor_to(now, MINUTE)
     # What is older is settled by the other step, and need not be counted twice.
     begins = max(this - LATEST, fresh or this - LATEST)
@@ -71,9 +79,14 @@ async def count_fresh(connection: AsyncConnection, *, settings: Settings) -> Ste
     return Step(count=changed, more=ends < this)
 
 
-async def settle(connection: AsyncConnection, *, settings: Settings) -> Step:  # noqa: ARG001 - as above
+async def settle(
+    connection: AsyncConnection,
+    *,
+    settings: Settings,  # noqa: ARG001 - as above
+    now: datetime | None = None,
+) -> Step:
     """Count minutes whose last result is on record, once and for good; passes over time in which nothing was sent."""
-    now, _, settled = (await connection.execute(_PROGRESS)).one()
+    now, _, settled = (await connection.execute(_PROGRESS, {"now": now})).one()
     limit = floor_to(now - LATEST, MINUTE)
     begins = min(limit, await _next_minute(connection, settled) or limit)
     ends = min(limit, begins + MOST_MINUTES * _A_MINUTE)

@@ -29,6 +29,7 @@ _KINDS = {
 }
 # A value that is longer is cut; the export has all of it.
 _MOST_CHARS = 300
+_EMPTY: tuple[object, ...] = (None, "", [], {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +67,13 @@ def rows_of(entries: Iterable[AuditEntry], names: Mapping[str, str]) -> list[Row
 
 
 def changes_of(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[Change, ...]:
-    """Return the fields that differ, in the order in which they stand."""
+    """Return the fields that differ, in the order in which they stand; of what is new, those that say something."""
     before, after = before or {}, after or {}
     return tuple(
         Change(name, _said(before, name), _said(after, name))
         for name in dict.fromkeys((*before, *after))
-        if name not in before or name not in after or before[name] != after[name]
+        if (before.get(name) != after.get(name) and not (not before and after[name] in _EMPTY))
+        or (before and (name in before) != (name in after))
     )
 
 

@@ -7,9 +7,10 @@ import math
 from typing import TYPE_CHECKING
 
 import structlog
+from fastapi.sse import KEEPALIVE_COMMENT
 
 from app.core.db import is_away
-from app.dashboard.live.stream import HEARTBEAT_SECONDS, KEEPALIVE_COMMENT, RETRY_MS, event
+from app.dashboard.live.stream import HEARTBEAT_SECONDS, RETRY_MS, event
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -32,12 +33,12 @@ async def say_rows(engine: AsyncEngine, listener: Listener, reader: AttemptReade
     while not listener.over:
         try:
             async with asyncio.timeout(HEARTBEAT_SECONDS):
-                await listener.wait()
+                topics = await listener.wait()
         except TimeoutError:
             yield KEEPALIVE_COMMENT
             continue
-        if listener.over:
-            break
+        if not topics:
+            continue
         try:
             async with reading.connect() as connection:
                 news = await reader.read(connection)

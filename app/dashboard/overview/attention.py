@@ -22,6 +22,25 @@ if TYPE_CHECKING:
 # So many rows are read in a minute; who has more looks at the list of endpoints.
 MOST_INCIDENTS = 10
 
+# What a row says; the sentence with the next step is behind it.
+_SHORTLY = {
+    ErrorClass.DNS_ERROR: "Host name not found",
+    ErrorClass.BLOCKED_ADDRESS: "Address is forbidden",
+    ErrorClass.CONNECT_REFUSED: "Nothing is listening",
+    ErrorClass.CONNECT_TIMEOUT: "No connection",
+    ErrorClass.TLS_ERROR: "Certificate not trusted",
+    ErrorClass.READ_TIMEOUT: "No answer in time",
+    ErrorClass.HTTP_3XX: "Redirected",
+    ErrorClass.HTTP_4XX: "Receiver refused us",
+    ErrorClass.HTTP_410: "Receiver said stop",
+    ErrorClass.HTTP_429: "Receiver limits us",
+    ErrorClass.HTTP_5XX: "Receiver error",
+    ErrorClass.PROTOCOL_ERROR: "Broken HTTP answer",
+    ErrorClass.HEADERS_TOO_LARGE: "Answer’s headers too large",
+    ErrorClass.WORKER_LOST: "Worker was lost",
+    ErrorClass.EXPIRED: "Too old to be sent",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -43,14 +62,14 @@ def rows_of(incidents: Sequence[Incident], caller: Caller, *, span_name: str, sp
     for incident in incidents:
         if incident.deleted:
             continue
-        sentence, hint = explain(ErrorClass(incident.error_class))
+        _, hint = explain(ErrorClass(incident.error_class))
         endpoint = ids.to_text(ids.ENDPOINT, incident.endpoint_id)
         rows.append(
             Row(
                 incident=incident,
                 endpoint=endpoint,
                 url=shown_url(incident.url, caller),
-                what=sentence.rstrip("."),
+                what=_SHORTLY[ErrorClass(incident.error_class)],
                 hint=hint,
                 href=address(
                     "/dashboard/deliveries",

@@ -72,6 +72,10 @@ async def test_wakes_within_the_interval_share_one_notification(shop: Workshop) 
         for _ in range(1_000):
             notifier.wake()
         await ear.until(2)
+        # It may be heard before its sender knows that it was sent.
+        await wait_until(
+            lambda: metrics.NOTIFIES_SENT._value.get() > before, seconds=30, what="it is counted"
+        )
         notifier.wake()
     await notifier.stop()
 

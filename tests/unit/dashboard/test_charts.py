@@ -122,13 +122,13 @@ def test_labels_of_times_are_round_and_utc() -> None:
 
 
 def test_a_figure_says_what_it_shows() -> None:
-    """The picture is one image named by its visible sentence, and a table behind it has every value."""
+    """The picture is one image named by its visible sentence; a table behind it has every value but those of empty steps."""
     figure = stacked(
         key="attempts",
         title="Attempts",
         says="Attempts per 30 minutes: 7 succeeded, 2 failed.",
-        times=times(2),
-        series=[Series("succeeded", [3, 4], "ok"), Series("failed", [None, 2], "bad")],
+        times=times(4),
+        series=[Series("succeeded", [3, 4, 0, None], "ok"), Series("failed", [None, 2, 0, None], "bad")],
     )
     root = parse(figure)
     image = next(node for node in root.iter("div") if node.get("role") == "img")
