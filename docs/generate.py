@@ -24,6 +24,7 @@ from app.cli.reference import reference
 from app.core import egress, metrics, settings
 from app.core.error_classes import FIRST_CLIENT_ERROR, FIRST_SERVER_ERROR, ErrorClass, explain
 from app.core.settings import Settings
+from app.dashboard.search import QUALIFIERS
 from app.deliveries.state import FINAL, MOVES, State
 from app.events import envelope
 from app.main import create_app
@@ -114,6 +115,23 @@ def error_classes_table() -> str:
     """Every class of failed attempts, with its sentence and hint."""
     return _table(
         ("class", "what happened", "what to do next"), ((f"`{kind}`", *explain(kind)) for kind in ErrorClass)
+    )
+
+
+def search_table() -> str:
+    """Every qualifier of the dashboard's search; a `-` before it where that is understood."""
+    return _table(
+        ("qualifier", "what it asks for", "values", "example", "with `-`"),
+        (
+            (
+                f"`{qualifier.name}{'name:' if qualifier.name.endswith('.') else ':'}`",
+                qualifier.means,
+                qualifier.values,
+                f"`{qualifier.example}`",
+                "yes" if qualifier.negatable else "no",
+            )
+            for qualifier in QUALIFIERS
+        ),
     )
 
 
@@ -345,6 +363,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "publishing-limits": publishing_limits,
     "roles": roles_table,
     "routes": routes_table,
+    "search": search_table,
     "settings": settings_table,
     "state-diagram": states_diagram,
     "statuses": statuses_table,

@@ -6,6 +6,7 @@ Settings are not kept as they were: where they were changed after the event, the
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 # Patterns that a sentence names.
 _NAMED = 5
+# A person waits: filters that are not run by then are named only.
+_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +38,11 @@ class Reason:
 def reasons_of(event: Event, outsiders: Sequence[Outsider]) -> list[Reason]:
     """Return for each endpoint why it did not get the event."""
     data = json.loads(event.data, parse_int=_integer) if event.data is not None else None
-    return [_reason(event, data, outsider) for outsider in outsiders]
+    deadline = time.monotonic() + _SECONDS
+    return [_reason(event, data, outsider, deadline=deadline) for outsider in outsiders]
 
 
-def _reason(event: Event, data: Any, outsider: Outsider) -> Reason:
+def _reason(event: Event, data: Any, outsider: Outsider, *, deadline: float) -> Reason:
     endpoint = outsider.endpoint
     if event.test:
         return Reason("test", "The event is a test of another endpoint; nobody else gets it.")
@@ -56,7 +60,7 @@ def _reason(event: Event, data: Any, outsider: Outsider) -> Reason:
         return Reason(
             "type filter", f"It takes {named}, which {event.type} is not.{_changed(event, then, endpoint)}"
         )
-    return _filtered(event, data, matching, endpoint)
+    return _filtered(event, data, matching, endpoint, deadline=deadline)
 
 
 def _disabled(event: Event, endpoint: Endpoint) -> Reason:
@@ -74,7 +78,9 @@ def _nothing_subscribed(subscriptions: Sequence[Subscription]) -> Reason:
     return Reason("no subscription", "The endpoint has no subscription, so it gets nothing.")
 
 
-def _filtered(event: Event, data: Any, matching: Sequence[Subscription], endpoint: Endpoint) -> Reason:
+def _filtered(
+    event: Event, data: Any, matching: Sequence[Subscription], endpoint: Endpoint, *, deadline: float
+) -> Reason:
     changed = _changed(event, matching, endpoint)
     filters = [each.filter for each in matching if each.filter is not None]
     if len(filters) < len(matching):
@@ -83,6 +89,10 @@ def _filtered(event: Event, data: Any, matching: Sequence[Subscription], endpoin
         return Reason("filter", f"Its filter decides by the data, which was erased: {filters[0]}{changed}")
     faults = []
     for source in filters:
+        if time.monotonic() > deadline:
+            return Reason(
+                "filter", f"It has a filter, which was not run here: too many others were. {source}"
+            )
         try:
             if compile_filter(source).matches(event.type, data, event.custom or {}):
                 return Reason("changed since", f"With its filter of now it would match.{changed}")
