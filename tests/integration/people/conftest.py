@@ -31,6 +31,7 @@ from tests.integration.api.conftest import (  # noqa: F401 - fixtures
     settings,
     watch,
 )
+from tests.integration.api.walls.watch import Watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -74,7 +75,7 @@ async def open_browser(app: FastAPI) -> AsyncIterator[OpenBrowser]:  # noqa: F81
 
         async def make(of: FastAPI | None = None, **options: Any) -> Browser:
             address = options.pop("address", "192.0.2.7")
-            transport = httpx2.ASGITransport(app=of or app, client=(address, 1234))
+            transport = httpx2.ASGITransport(app=Watched(of or app), client=(address, 1234))
             base_url = options.pop("base_url", (of or app).state.settings.public_url)
             return await opened.enter_async_context(
                 Browser(transport=transport, base_url=base_url, **options)

@@ -16,6 +16,7 @@ import psycopg
 from sqlalchemy import event
 
 from app.access import authenticate, encryption, sessions
+from app.access.tokens import digest_of
 from app.core.crypto import key_id_of
 from app.dashboard.live import look
 from app.events import accept, feed_watch
@@ -57,6 +58,8 @@ _ROW = re.compile(
     r"DELETE FROM (?P<deleted>\w+) WHERE (?P=deleted)\.(id|endpoint_id) = )%\(\w+\)s::UUID( RETURNING .*)?$",
     re.DOTALL,
 )
+# The cookie of a person who is signed in, with or without the prefix that browsers want over https.
+_SESSION = re.compile(r"(?:^|; )(?:__Host-)?bellwire=([^;]+)")
 _CONDITIONS = ("Index Cond", "Filter", "Recheck Cond")
 
 _caller: ContextVar[str | None] = ContextVar("caller", default=None)
@@ -102,7 +105,7 @@ class Watch:
 
 
 class Watched:
-    """An ASGI application that notes for each request which key it carries."""
+    """An ASGI application that notes for each request which key, or which session of a person, it carries."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -110,9 +113,9 @@ class Watched:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, with its key noted for all that is done because of it."""
         headers = dict(scope.get("headers", ()))
-        noted = _caller.set(
-            headers.get(b"authorization", b"").decode("latin-1").partition(" ")[2].strip() or None
-        )
+        key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")[2].strip()
+        cookie = _SESSION.search(headers.get(b"cookie", b"").decode("latin-1"))
+        noted = _caller.set(key or (cookie[1] if cookie else None))
         try:
             await self._app(scope, receive, send)
         finally:
@@ -194,7 +197,13 @@ def _closing(condition: str) -> int:
 
 
 def _workspace_of(connection: psycopg.Connection[Any], key: str) -> str | None:
-    found = connection.execute(
-        "SELECT workspace_id::text FROM api_keys WHERE key_id = %s", [key_id_of(key)]
-    ).fetchone()
+    found = (
+        connection.execute(
+            "SELECT workspace_id::text FROM api_keys WHERE key_id = %s", [key_id_of(key)]
+        ).fetchone()
+        or connection.execute(
+            "SELECT u.workspace_id::text FROM sessions s JOIN users u ON u.id = s.user_id WHERE s.digest = %s",
+            [digest_of(key)],
+        ).fetchone()
+    )
     return found[0] if found else None
