@@ -9,7 +9,7 @@ from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.dashboard.axes import LARGEST, Unit, time_ticks, value_ticks
@@ -47,6 +47,8 @@ def numbers(text: str) -> list[float]:
     return [float(each) for each in re.findall(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?", text)]
 
 
+# How long a figure takes is nothing that a busy machine may fail on.
+@settings(deadline=None)
 @given(COLUMNS, UNITS)
 def test_whatever_is_counted_can_be_drawn(case: tuple[int, list[list[float | None]]], unit: Unit) -> None:
     """No value, however absurd, breaks a figure or leaves its frame."""
