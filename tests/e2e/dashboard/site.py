@@ -187,7 +187,7 @@ async def sign_in(scene: Scene, browser: Browser) -> dict[str, object]:
     page = await context.new_page()
     await page.goto(scene.stack.base_url + link[link.index("/login/") :])
     await page.get_by_role("button", name="Sign in as").click()
-    await page.wait_for_url(re.compile("/account"))
+    await page.wait_for_url("**/dashboard/")
     state = await context.storage_state()
     await context.close()
     return dict(state)
