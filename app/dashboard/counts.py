@@ -23,7 +23,8 @@ SELECT (SELECT count(*) FROM (
            WHERE workspace_id = :workspace AND state = 'dead' AND reopened_at IS NULL LIMIT :most) AS d),
        (SELECT count(*) FROM endpoint_runtime r
          WHERE r.workspace_id = :workspace AND r.circuit_state <> 'closed'
-           AND EXISTS (SELECT FROM endpoints e WHERE e.id = r.endpoint_id AND e.deleted_at IS NULL AND e.enabled))
+           AND EXISTS (SELECT FROM endpoints e WHERE e.workspace_id = :workspace AND e.id = r.endpoint_id
+                     AND e.deleted_at IS NULL AND e.enabled))
 """)
 
 
