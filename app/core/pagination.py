@@ -36,7 +36,7 @@ class HasId(Protocol):
 
 
 RowT = TypeVar("RowT", bound="HasId")
-AnyT = TypeVar("AnyT")
+SelectT = TypeVar("SelectT", bound="Select[*tuple[Any, ...]]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Keyset:
         direction, anchor = _decode(page.cursor)
         return cls(page.limit, direction, anchor, (direction == _FORWARD) is not oldest_first)
 
-    def narrow(self, query: Select[AnyT], *, id_column: ColumnElement[Any] | Any) -> Select[AnyT]:
+    def narrow(self, query: SelectT, *, id_column: ColumnElement[Any] | Any) -> SelectT:
         """Let a select return the rows of this page only, and one more if there is one."""
         if self.anchor is not None:
             # Cursors of rows that are numbered have the form of the others.
@@ -84,7 +84,7 @@ class Keyset:
             query = query.where(id_column < key if self.descending else id_column > key)
         return self.order(query, id_column=id_column).limit(self.limit + 1)
 
-    def order(self, query: Select[AnyT], *, id_column: ColumnElement[Any] | Any) -> Select[AnyT]:
+    def order(self, query: SelectT, *, id_column: ColumnElement[Any] | Any) -> SelectT:
         """Order a select as this page is read, which is not always as it is shown."""
         return query.order_by(id_column.desc() if self.descending else id_column.asc())
 

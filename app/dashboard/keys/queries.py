@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select, text
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from uuid import UUID
 
-    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from app.core.context import Caller
@@ -62,7 +61,7 @@ class Maker:
 async def list_keys(session: AsyncSession, caller: Caller, *, page: PageRequest) -> Page[KeyRow]:
     """Return the keys of the workspace that were not revoked, newest first; expired ones too."""
     keyset = Keyset.of(page)
-    query: Select[Any] = (
+    query = (
         select(ApiKey, Application.name)
         .outerjoin(Application, Application.id == ApiKey.application_id)
         .where(ApiKey.workspace_id == caller.workspace_id, ApiKey.revoked_at.is_(None))
