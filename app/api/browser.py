@@ -8,7 +8,6 @@ browser's own word on where the form came from are checked. Handlers open transa
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -45,6 +44,7 @@ SESSION_COOKIE = "bellwire"
 DEVICE_COOKIE = "bellwire-device"
 DEVICE_SECONDS = 365 * 86_400
 CSRF_FIELD = "csrf"
+_CSRF_BYTES = 32
 
 # After so long a person proves anew who they are before a secret is shown: a browser that was left open shows none.
 RECENT = timedelta(minutes=10)
@@ -106,8 +106,26 @@ class Visit:
 
     @property
     def csrf(self) -> str:
-        """The token that every form of this browser carries. It is made from the cookie's, and does not tell it."""
-        return hmac.new(self.token.encode(), b"bellwire form", hashlib.sha256).hexdigest()
+        """The token that every form of this browser carries. It is made from the cookie's, and does not tell it.
+
+        It looks different each time it is written (a mask, and the token under that mask), so that nothing about it
+        is learnt from how well a page compresses.
+        """
+        mask = secrets.token_bytes(_CSRF_BYTES)
+        return (mask + _masked(self._csrf, mask)).hex()
+
+    def has_csrf(self, given: str) -> bool:
+        """Tell whether a form carries this browser's token."""
+        try:
+            both = bytes.fromhex(given)
+        except ValueError:
+            return False
+        mask, masked = both[:_CSRF_BYTES], both[_CSRF_BYTES:]
+        return len(masked) == _CSRF_BYTES and hmac.compare_digest(_masked(masked, mask), self._csrf)
+
+    @property
+    def _csrf(self) -> bytes:
+        return hmac.digest(self.token.encode(), b"bellwire form", "sha256")
 
     def require_caller(self) -> Caller:
         """Return who is signed in.
@@ -329,12 +347,15 @@ async def _read_form(request: Request) -> dict[str, str]:
 
 
 def _require_token(visit: Visit) -> None:
-    given = visit.form.pop(CSRF_FIELD, "")
-    if not hmac.compare_digest(given.encode(), visit.csrf.encode()):
+    if not visit.has_csrf(visit.form.pop(CSRF_FIELD, "")):
         raise Forbidden(
             "This form belongs to another sign-in, or your browser does not keep cookies, so nothing was done. "
             "Go back, load the page again, and send it once more."
         )
+
+
+def _masked(token: bytes, mask: bytes) -> bytes:
+    return bytes(one ^ other for one, other in zip(token, mask, strict=True))
 
 
 def _foreign() -> Forbidden:

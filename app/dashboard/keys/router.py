@@ -87,6 +87,7 @@ async def get_keys(visit: SignedInVisit, request: Request) -> Response:
         nav="keys",
         page=page,
         keys=[_show(row, makers=makers, people=people, now=opened.now) for row in page.rows],
+        compressed=secret is None,
         secret=secret,
         curl=_curl(opened.base_url, secret, role=role) if secret else None,
         overlaps=OVERLAPS,

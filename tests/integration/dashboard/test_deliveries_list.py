@@ -282,7 +282,7 @@ async def test_what_is_ticked_is_sent_again_and_what_cannot_be_is_counted(
     sending = await traffic.publish()
     await traffic.claim(endpoint)
     page = (await owner.get(LIST)).text
-    token = re.search(r'name="csrf" value="([0-9a-f]{64})"', page)
+    token = re.search(r'name="csrf" value="([0-9a-f]{128})"', page)
     assert token is not None
     picks = [dead["id"], (await traffic.delivery_of(sending))["id"], "dlv_nonsense"]
 

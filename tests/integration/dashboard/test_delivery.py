@@ -272,7 +272,7 @@ async def test_what_cannot_be_done_is_told_as_a_page(owner: Browser, traffic: Tr
     form_at = path_of(delivery)
     loaded = (await owner.get(form_at)).text
     await traffic.attempt(endpoint)
-    token = re.search(r'name="csrf" value="([0-9a-f]{64})"', loaded)
+    token = re.search(r'name="csrf" value="([0-9a-f]{128})"', loaded)
     assert token is not None
 
     answer = await owner.post(path_of(delivery, "/cancel"), data={"csrf": token[1]})

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tests.integration.people.conftest import CSRF
+
 if TYPE_CHECKING:
+    from tests.integration.api.traffic import Traffic
     from tests.integration.dashboard.conftest import BrowseAs
     from tests.integration.people.conftest import Browser, OpenBrowser
 
@@ -59,3 +62,32 @@ async def test_a_dashboard_page_lets_only_our_own_script_run(owner: Browser) -> 
     assert "script-src 'self'" in policy
     assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
+
+
+async def test_a_form_s_token_looks_different_each_time_and_is_the_same(owner: Browser) -> None:
+    """So a page may be compressed; a token that lacks its end, or is of another browser, is refused."""
+    tokens = {CSRF.search((await owner.get("/dashboard/")).text)[1] for _ in range(2)}
+    refused = {next(iter(tokens))[:-2], "0" * 128, "no hex", ""}
+
+    answers = {
+        token: await owner.post("/dashboard/theme", data={"csrf": token, "theme": "dark"})
+        for token in tokens | refused
+    }
+
+    assert len(tokens) == 2
+    assert {answers[token].status_code for token in tokens} == {303}
+    assert {answers[token].status_code for token in refused} == {403}
+
+
+async def test_a_page_is_compressed_unless_it_shows_a_secret(owner: Browser, traffic: Traffic) -> None:
+    """How well a secret compresses beside what the address brings would tell of it."""
+    endpoint = await traffic.endpoint()
+    path = f"/dashboard/endpoints/{endpoint['id']}/secret"
+
+    hidden = await owner.get(path)
+    made = await owner.submit(f"{path}/rotate", at=path, grace="0")
+    shown = await owner.get(made.headers["location"])
+
+    assert hidden.headers["content-encoding"] == "gzip"
+    assert "whsec_" in shown.text
+    assert "content-encoding" not in shown.headers

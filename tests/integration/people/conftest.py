@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 PASSWORD = "four words nobody joined"
-CSRF = re.compile(r'name="csrf" value="([0-9a-f]{64})"')
+CSRF = re.compile(r'name="csrf" value="([0-9a-f]{128})"')
 # As cheap as argon2 allows: these tests are not about its cost.
 CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 

@@ -128,6 +128,7 @@ async def _page(
         signature=row.endpoint.signature,
         public_key=public_key_of(keys[0], keyring=opened.runtime.keyring) if keys else None,
         shown=shown,
+        compressed=shown is None,
         hides=SHOWN_SECONDS if done == "revealed" else None,
         graces=GRACES,
         snippets=(
