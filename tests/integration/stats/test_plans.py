@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from tests.integration.engine.making import Workshop
 
 ENDPOINTS = 12
+# Of another workspace: whose rows are not to be read.
+NEIGHBOURS = 50
 DAYS = 8
+STEPS_BACK = 500
+# Rows of longer steps that percentiles of an endpoint are read from, at most.
+COARSE = 20
 WAITING = 200_000
 
 # A row for each scope and step of a week; endpoints fail now and then.
@@ -37,9 +42,9 @@ INSERT INTO attempt_rollups (scope_id, step_minutes, at, workspace_id, applicati
   first_known, first_succeeded, delivered, delivered_late, dead, cancelled, buckets, counts, failures)
 SELECT s.scope_id, k.step, at, s.workspace_id, s.application_id, s.endpoint_id, 9, 1, 0, 9, 8, 9, 1, 0, 0, '{40,41,50}',
   '{5,4,1}', '{"http_5xx": [1, 1700000000, 1700000060]}'
-FROM (VALUES (1), (15), (120)) AS k(step)
-CROSS JOIN generate_series(date_bin('2 hours', now(), '2001-01-01') - make_interval(days => :days), now() + interval '2 hours',
-  make_interval(mins => k.step)) AS at
+FROM (VALUES (1), (5), (15), (120), (1440)) AS k(step)
+CROSS JOIN generate_series(date_bin('1 day', now(), '2001-01-01') - make_interval(mins => k.step * :steps),
+  date_bin('1 day', now(), '2001-01-01') + interval '1 day', make_interval(mins => k.step)) AS at
 CROSS JOIN (
   SELECT id AS scope_id, workspace_id, application_id, id AS endpoint_id FROM endpoints
   UNION ALL SELECT id, workspace_id, id, NULL FROM applications
@@ -72,8 +77,11 @@ async def full(make_database: MakeDatabase, settings: Settings) -> AsyncIterator
         neighbour = await shop.application(workspace_id=other)
         first = await shop.endpoint(secret=None)
         await shop.copies(first, ENDPOINTS - 1)
-        await shop.endpoint(workspace_id=other, application_id=neighbour, secret=None)
-        await shop.sql(FILL_ROLLUPS, days=DAYS)
+        second = await shop.endpoint(workspace_id=other, application_id=neighbour, secret=None)
+        await shop.copies(second, NEIGHBOURS)
+        for _ in range(NEIGHBOURS // 5):
+            await shop.application(workspace_id=other)
+        await shop.sql(FILL_ROLLUPS, steps=STEPS_BACK)
         await shop.sql(FILL_BACKLOG, days=DAYS)
         await shop.sql(FILL_QUEUE, each=WAITING // ENDPOINTS)
         await shop.sql("VACUUM ANALYZE")
@@ -139,7 +147,7 @@ def statements(
         ),
         "endpoints": (
             lambda s: read_endpoint_figures(s, caller, endpoints, span=span),
-            shown | {"attempt_rollups": all_of + 2 * len(endpoints)},
+            shown | {"attempt_rollups": all_of + COARSE * len(endpoints)},
         ),
         # Once for the failures, once for all attempts of the endpoints that are shown.
         "incidents": (
@@ -159,7 +167,7 @@ def statements(
 
 def kept_steps(name: SpanName) -> int:
     """Return how many kept steps a span has."""
-    return SHAPES[name].length // SHAPES[name].kept
+    return SHAPES[name].length // SHAPES[name].step
 
 
 async def rows_of(shop: Workshop, read: Callable[[AsyncSession], Awaitable[Any]]) -> dict[str, int]:
