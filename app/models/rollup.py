@@ -23,7 +23,7 @@ class AttemptRollup(OfWorkspace, Base):
     __tablename__ = "attempt_rollups"
 
     scope_id: Mapped[UUID] = mapped_column(primary_key=True)
-    # 1, 15 or 120: see app/stats/spans.py.
+    # Minutes, 1 to 1,440: see app/stats/spans.py.
     step_minutes: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
     at: Mapped[datetime] = mapped_column(primary_key=True)
     workspace_id: Mapped[UUID]
@@ -87,7 +87,7 @@ class BacklogMinute(OfWorkspace, Base):
     oldest_due_seconds: Mapped[float | None] = mapped_column(Double)
 
     __table_args__ = (
-        Index(None, "at"),
+        # None by time alone: all scopes of a minute lie side by side, so it would be preferred to reading one scope.
         Index(None, "workspace_id", "at", postgresql_where=text("application_id IS NOT NULL")),
     )
 

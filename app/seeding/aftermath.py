@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from app.core.db import make_engine
 from app.seeding.scratch import SCHEMA
 from app.stats.keeping import count_minutes, sample_backlog
-from app.stats.spans import TWO_HOURS, floor_to
+from app.stats.spans import DAY, floor_to
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -135,7 +135,7 @@ async def _add_up(settings: Settings, minutes: Sequence[datetime]) -> None:
     # The minutes of the longest step are counted by one connection, as their sums are the same rows.
     together: dict[datetime, list[datetime]] = {}
     for minute in minutes:
-        together.setdefault(floor_to(minute, TWO_HOURS), []).append(minute)
+        together.setdefault(floor_to(minute, DAY), []).append(minute)
     left = list(together.values())
     try:
         await asyncio.gather(*(_add_up_each(engine, left) for _ in range(CONNECTIONS)))

@@ -33,10 +33,6 @@ PREPARE = (
     CREATE FUNCTION {SCHEMA}.uuid(at_ms bigint, hash text) RETURNS uuid LANGUAGE sql IMMUTABLE AS
     $$SELECT (lpad(to_hex(at_ms), 12, '0') || '7' || substr(hash, 1, 3) || '8' || substr(hash, 4, 15))::uuid$$
     """,
-    f"""
-    CREATE FUNCTION {SCHEMA}.text_of(id uuid) RETURNS text LANGUAGE sql IMMUTABLE AS
-    $$SELECT {_TEXT_ID} FROM (SELECT B'00' || ('x' || replace(id::text, '-', ''))::bit(128) AS b) AS bits$$
-    """,  # noqa: S608 - constants of this file
     f"CREATE TABLE {SCHEMA}.slots (place int PRIMARY KEY, kind int, receiver int)",
     f"CREATE TABLE {SCHEMA}.kinds (place int PRIMARY KEY, application_id uuid, type text, deliveries int)",
     f"""
@@ -69,7 +65,7 @@ FROM (
 # What was published, as bytes, and the id as receivers see it.
 PAYLOADS = f"""
 CREATE UNLOGGED TABLE {SCHEMA}.payloads AS
-SELECT e.key, 'evt_' || {SCHEMA}.text_of(e.id) AS text_id, convert_to(CASE split_part(e.type, '.', 1)
+SELECT e.key, 'evt_' || {_TEXT_ID} AS text_id, convert_to(CASE split_part(e.type, '.', 1)
   WHEN 'customer' THEN format('{{"customer":{{"id":"cus_%%s","country":"%%s","newsletter":%%s,"since":"%%s"}}}}',
     e.key + 52001, (ARRAY['DE','NL','FR','SE','PL','IE'])[1 + e.key %% 6], (e.key %% 3 = 0)::text,
     to_char(to_timestamp(e.at_ms / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD'))
@@ -84,7 +80,8 @@ SELECT e.key, 'evt_' || {SCHEMA}.text_of(e.id) AS text_id, convert_to(CASE split
     e.key + 700001, 8 + e.key %% 340, lpad((e.key %% 100)::text, 2, '0'), e.key %% 4999, 1 + e.key %% 4,
     (e.key * 7) %% 4999, 9007199254740993 + e.key)
   END, 'UTF8') AS data
-FROM {SCHEMA}.events e
+-- OFFSET keeps the bits from being made anew for each character.
+FROM (SELECT key, at_ms, type, B'00' || ('x' || replace(id::text, '-', ''))::bit(128) AS b FROM {SCHEMA}.events OFFSET 0) e
 """  # noqa: S608 - constants of this file
 DELIVERIES = f"""
 CREATE UNLOGGED TABLE {SCHEMA}.deliveries AS
@@ -122,23 +119,20 @@ JOIN {SCHEMA}.receivers r ON r.place = t.receiver
 {_FAULT}
 WHERE t.at_ms < r.closed_ms
 """  # noqa: S608 - constants of this file
-FURTHER_TRIES = f"""
+# Number k, for those whose number k - 1 failed.
+NEXT_TRIES = f"""
 INSERT INTO {SCHEMA}.tries (n, k, at_ms, duration, fault, key, receiver)
-SELECT n, k, at_ms, duration, fault, key, receiver FROM (
-  SELECT t.n, t.k, t.at_ms, {_DURATION} AS duration, f.place AS fault, t.key, t.receiver, r.closed_ms,
-    -- How many before this one were good: none, or it was not made.
-    coalesce(sum((f.place IS NULL)::int) OVER (PARTITION BY t.n ORDER BY t.k ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS good
-  FROM (
-    SELECT w.n, step.k, w.key, w.receiver, w.at_ms + floor(w.duration + 1000 * r.cumulative[step.k]
-      * (0.85 + 0.3 * {SCHEMA}.chance(w.n, %(salt)s + 13)))::bigint AS at_ms
-    FROM {SCHEMA}.tries w JOIN {SCHEMA}.faults b ON b.place = w.fault JOIN {SCHEMA}.receivers r ON r.place = w.receiver
-    CROSS JOIN LATERAL generate_series(2, cardinality(r.cumulative)) AS step(k)
-    WHERE w.k = 1 AND b.error_class <> 'http_410' AND {SCHEMA}.chance(w.n, %(salt)s + 14) >= {CANCELLED_SHARE}
-  ) t
-  JOIN {SCHEMA}.receivers r ON r.place = t.receiver
-  {_FAULT}
-) made
-WHERE good = 0 AND at_ms < closed_ms
+SELECT t.n, t.k, t.at_ms, {_DURATION}, f.place, t.key, t.receiver
+FROM (
+  SELECT w.n, w.k + 1 AS k, w.key, w.receiver, w.at_ms + floor(w.duration
+    + 1000 * (r.cumulative[w.k + 1] - r.cumulative[w.k]) * (0.8 + 0.4 * {SCHEMA}.chance(w.n * 16 + w.k, %(salt)s + 13)))::bigint AS at_ms
+  FROM {SCHEMA}.tries w JOIN {SCHEMA}.faults b ON b.place = w.fault JOIN {SCHEMA}.receivers r ON r.place = w.receiver
+  WHERE w.k = %(k)s - 1 AND w.k < cardinality(r.cumulative) AND b.error_class <> 'http_410'
+    AND (w.k > 1 OR {SCHEMA}.chance(w.n, %(salt)s + 14) >= {CANCELLED_SHARE})
+) t
+JOIN {SCHEMA}.receivers r ON r.place = t.receiver
+{_FAULT}
+WHERE t.at_ms < r.closed_ms
 """  # noqa: S608 - constants of this file
 
 # How each delivery stands. What was tried for the last time, and not cancelled, waits for its next try or is dead.

@@ -261,8 +261,12 @@ def _make_flaky(connection: Connection[Any], stage: _Stage, *, wanted: float) ->
 
 
 def _try(connection: Connection[Any], values: dict[str, Any]) -> int:
-    for statement in (scratch.FIRST_TRIES, scratch.FURTHER_TRIES):
-        psycopg.ClientCursor(connection).execute(statement, values)
+    cursor = psycopg.ClientCursor(connection)
+    cursor.execute(scratch.FIRST_TRIES, values)
+    number = 2
+    while cursor.rowcount > 0:
+        cursor.execute(scratch.NEXT_TRIES, values | {"k": number})
+        number += 1
     return int(one(connection, f"SELECT count(*) FROM {scratch.SCHEMA}.tries"))  # noqa: S608
 
 

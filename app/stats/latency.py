@@ -40,6 +40,9 @@ def merged(histograms: Iterable[tuple[Sequence[int], Sequence[int]]]) -> dict[in
     """Return the sum of histograms, each given as the numbers of its buckets and their counts."""
     total: dict[int, int] = {}
     for buckets, counts in histograms:
+        if not total:
+            total = dict(zip(buckets, counts, strict=True))
+            continue
         for bucket, count in zip(buckets, counts, strict=True):
             total[bucket] = total.get(bucket, 0) + count
     return total

@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from app.stats.latency import percentile
 from app.stats.rollups import share
+from app.stats.spans import floor_to
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +30,7 @@ _ENDPOINTS = text(
     f"""
 WITH a AS MATERIALIZED (
   SELECT endpoint_id, floor(extract(epoch FROM at - CAST(:since AS timestamptz)) / (60 * :spark))::int AS spark,
-    succeeded, failed, unknown, dead, buckets, counts
+    succeeded, failed, unknown, dead
   FROM attempt_rollups
   WHERE workspace_id = :workspace AND scope_id = ANY(CAST(:ids AS uuid[])) AND step_minutes = :step
     AND at >= :since AND at < :until AND endpoint_id IS NOT NULL AND {_OF_CALLER.format(column="application_id")}
@@ -44,8 +45,13 @@ WITH a AS MATERIALIZED (
 ), latencies AS (
   SELECT endpoint_id, array_agg(bucket) AS buckets, array_agg(n) AS counts
   FROM (
-    SELECT a.endpoint_id, u.bucket, sum(u.n)::bigint AS n
-    FROM a CROSS JOIN LATERAL unnest(a.buckets, a.counts) AS u(bucket, n) GROUP BY 1, 2
+    -- Of longer steps: arrays of short ones are too many, where there are many endpoints.
+    SELECT w.endpoint_id, u.bucket, sum(u.n)::bigint AS n
+    FROM attempt_rollups w CROSS JOIN LATERAL unnest(w.buckets, w.counts) AS u(bucket, n)
+    WHERE w.workspace_id = :workspace AND w.scope_id = ANY(CAST(:ids AS uuid[])) AND w.step_minutes = :coarse
+      AND w.at >= :coarse_since AND w.at < :until AND w.endpoint_id IS NOT NULL
+      AND {_OF_CALLER.format(column="w.application_id")}
+    GROUP BY 1, 2
   ) s GROUP BY 1
 )
 SELECT r.endpoint_id, r.last_success_at, r.last_failure_at, p.sparks, p.attempts, p.failed, p.succeeded, p.dead,
@@ -126,11 +132,12 @@ class Spark:
 
 @dataclass(frozen=True, slots=True)
 class EndpointFigures:
-    """How an endpoint did in a span; milliseconds; the sparkline is oldest first and without gaps."""
+    """How an endpoint did in a span; the sparkline is oldest first and without gaps."""
 
     succeeded: int
     failed: int
     dead: int
+    # Milliseconds; it goes back up to an eighth further than the span, to the beginning of a longer step.
     p95: float | None
     sparks: Sequence[Spark]
     # Whenever that was, also before the span.
@@ -202,7 +209,15 @@ async def read_endpoint_figures(
     session: AsyncSession, caller: Caller, endpoint_ids: Sequence[UUID], *, span: Span
 ) -> dict[UUID, EndpointFigures]:
     """Return the figures of these endpoints; those that the caller may not see are left out."""
-    rows = await session.execute(_ENDPOINTS, _range(caller, span) | {"ids": list(endpoint_ids)})
+    rows = await session.execute(
+        _ENDPOINTS,
+        _range(caller, span)
+        | {
+            "ids": list(endpoint_ids),
+            "coarse": span.shape.coarse,
+            "coarse_since": floor_to(span.since, span.shape.coarse),
+        },
+    )
     return {
         row.endpoint_id: EndpointFigures(
             succeeded=int(row.succeeded or 0),
@@ -221,7 +236,7 @@ async def read_incidents(
     session: AsyncSession, caller: Caller, *, span: Span, limit: int, application_id: UUID | None = None
 ) -> list[Incident]:
     """Return failures by endpoint and error class: first those that still go on, the most frequent before others."""
-    going_on = max(900, 60 * span.shape.kept)
+    going_on = max(900, 60 * span.shape.step)
     rows = await session.execute(
         _INCIDENTS,
         _range(caller, span) | {"most": limit, "going_on": going_on, "scope": application_id},
@@ -247,7 +262,7 @@ def _range(caller: Caller, span: Span) -> dict[str, Any]:
     return {
         "workspace": caller.workspace_id,
         "only": caller.application_id,
-        "step": span.shape.kept,
+        "step": span.shape.step,
         "spark": span.shape.spark,
         "since": span.since,
         "until": span.until,

@@ -6,7 +6,6 @@ What is in them, how fresh they are and how exact: docs/reference/rollups.md. Te
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
@@ -158,16 +157,14 @@ async def read_series(
         await session.execute(
             _SERIES,
             scope_of(caller, application_id=application_id, endpoint_id=endpoint_id)
-            | {"step": span.shape.kept, "preceding": span.preceding, "until": span.until},
+            | {"step": span.shape.step, "preceding": span.preceding, "until": span.until},
         )
     ).all()
     before = [row for row in rows if row.at < span.since]
     within = [row for row in rows if row.at >= span.since]
-    by_point: dict[datetime, list[Row[Any]]] = {at: [] for at in span.points()}
-    for row in within:
-        by_point[point_of(span, row.at)].append(row)
+    by_point = {row.at: row for row in within}
     return Series(
-        points=[_point(at, found) for at, found in by_point.items()],
+        points=[_point(at, by_point.get(at)) for at in span.points()],
         totals=totals_of(within, seconds=span.seconds),
         preceding=totals_of(before, seconds=(span.since - span.preceding).total_seconds()),
     )
@@ -200,11 +197,6 @@ def scope_of(
     }
 
 
-def point_of(span: Span, at: datetime) -> datetime:
-    """Return the beginning of the point that a time is in."""
-    return at - (at - span.since) % timedelta(minutes=span.shape.step)
-
-
 def share(part: int, whole: int) -> float | None:
     """Return a share; None of nothing."""
     return part / whole if whole else None
@@ -226,16 +218,16 @@ def totals_of(rows: Sequence[Row[Any]], *, seconds: float) -> Totals:
     )
 
 
-def _point(at: datetime, rows: Sequence[Row[Any]]) -> SeriesPoint:
-    if not rows:
+def _point(at: datetime, row: Row[Any] | None) -> SeriesPoint:
+    if row is None:
         return SeriesPoint(at=at)
     return SeriesPoint(
         at=at,
-        succeeded=sum(row.succeeded for row in rows),
-        failed=sum(row.failed for row in rows),
-        unknown=sum(row.unknown for row in rows),
-        failures=_groups(_classes(rows)),
-        latency=percentiles_of(merged((row.buckets, row.counts) for row in rows)),
+        succeeded=row.succeeded,
+        failed=row.failed,
+        unknown=row.unknown,
+        failures=_groups(_classes([row])),
+        latency=percentiles_of(merged([(row.buckets, row.counts)])),
     )
 
 

@@ -9,29 +9,33 @@ from typing import Literal, get_args
 SpanName = Literal["1h", "4h", "24h", "7d"]
 SPAN_NAMES: tuple[SpanName, ...] = get_args(SpanName)
 
-# The steps that are kept: a minute, and sums of 15 minutes and of 2 hours.
-MINUTE, QUARTER, TWO_HOURS = 1, 15, 120
+# The steps that are kept, in minutes: one, and sums of shorter ones.
+MINUTE, FIVE_MINUTES, QUARTER, TWO_HOURS, DAY = 1, 5, 15, 120, 1_440
+STEPS = (MINUTE, FIVE_MINUTES, QUARTER, TWO_HOURS, DAY)
 # Each step that is a sum, and the step that it sums.
-SUMS = ((QUARTER, MINUTE), (TWO_HOURS, QUARTER))
+SUMS = tuple(zip(STEPS[1:], STEPS, strict=False))
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a span is drawn, in minutes: its length, its points, the points of a sparkline, the step that is read."""
+    """How a span is drawn, in minutes: its length, its points, and the points of a sparkline.
+
+    `step` is also the kept step that points are read from; `coarse` is the one for percentiles of many endpoints.
+    """
 
     length: int
     step: int
     spark: int
-    kept: int
+    coarse: int
 
 
 SHAPES: dict[SpanName, Shape] = {
-    "1h": Shape(length=60, step=1, spark=3, kept=MINUTE),
-    "4h": Shape(length=240, step=5, spark=10, kept=MINUTE),
-    "24h": Shape(length=1_440, step=15, spark=60, kept=QUARTER),
-    "7d": Shape(length=10_080, step=120, spark=360, kept=TWO_HOURS),
+    "1h": Shape(length=60, step=MINUTE, spark=3, coarse=FIVE_MINUTES),
+    "4h": Shape(length=240, step=FIVE_MINUTES, spark=10, coarse=QUARTER),
+    "24h": Shape(length=1_440, step=QUARTER, spark=60, coarse=TWO_HOURS),
+    "7d": Shape(length=10_080, step=TWO_HOURS, spark=360, coarse=DAY),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bench.scenarios.dashboard import dashboard
 from bench.scenarios.draining import drain, lanes, workers
 from bench.scenarios.fanout import fanout
 from bench.scenarios.history import old
@@ -24,6 +25,6 @@ SCENARIOS: dict[str, Callable[[Bench], Awaitable[Result]]] = {
     for scenario in (
         *(publish, steady, idle, batch),
         *(drain, workers, lanes, old),
-        *(fanout, memory, hang, flood),
+        *(fanout, memory, hang, flood, dashboard),
     )
 }

@@ -104,7 +104,6 @@ def _rollups() -> None:
         sa.Column("oldest_due_seconds", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("scope_id", "at", name=op.f("pk_backlog_minutes")),
     )
-    op.create_index(op.f("ix_backlog_minutes_at"), "backlog_minutes", ["at"])
     op.create_index(
         op.f("ix_backlog_minutes_workspace_id_at"),
         "backlog_minutes",

@@ -15,7 +15,7 @@ from app.core import partitions
 from app.core.clock import EPOCH
 from app.core.ids import lowest_uuid_at
 from app.stats.keeping import count_minutes, sample_backlog
-from app.stats.spans import MINUTE, floor_to
+from app.stats.spans import MINUTE, STEPS, floor_to
 from workers.upkeep.forgetting import MOST
 from workers.upkeep.stepping import Step
 
@@ -48,13 +48,31 @@ _ADVANCE = text(
 _NEXT_ATTEMPT = text("SELECT id FROM attempts WHERE id >= :lowest ORDER BY id LIMIT 1")
 _NEXT_END = text("SELECT ended_at FROM undelivered WHERE ended_at >= :since ORDER BY ended_at LIMIT 1")
 
-_FORGET = tuple(
-    text(f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {rows} LIMIT :most))")  # noqa: S608 - constants
-    for table, rows in (
-        ("attempt_rollups", "step_minutes IN (1, 15, 120) AND at < :day"),
-        ("backlog_minutes", "at < :day"),
-        ("undelivered", "delivery_id < CAST(:lowest AS uuid)"),
-    )
+# From scope to scope, and in each by its key.
+_FORGET_BACKLOG = text("""
+WITH RECURSIVE scopes(id) AS (
+  (SELECT scope_id FROM backlog_minutes ORDER BY scope_id LIMIT 1)
+  UNION ALL
+  SELECT (SELECT b.scope_id FROM backlog_minutes b WHERE b.scope_id > s.id ORDER BY b.scope_id LIMIT 1)
+  FROM scopes s WHERE s.id IS NOT NULL
+), old AS (
+  SELECT b.scope_id, b.at FROM scopes s CROSS JOIN LATERAL (
+    SELECT scope_id, at FROM backlog_minutes WHERE scope_id = s.id AND at < :day LIMIT :most
+  ) b LIMIT :most
+)
+DELETE FROM backlog_minutes b USING old WHERE b.scope_id = old.scope_id AND b.at = old.at
+""")
+_FORGET = (
+    _FORGET_BACKLOG,
+    *(
+        text(
+            f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {rows} LIMIT :most))"
+        )  # noqa: S608 - constants
+        for table, rows in (
+            ("attempt_rollups", f"step_minutes IN ({', '.join(map(str, STEPS))}) AND at < :day"),
+            ("undelivered", "delivery_id < CAST(:lowest AS uuid)"),
+        )
+    ),
 )
 
 

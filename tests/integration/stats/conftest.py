@@ -31,4 +31,9 @@ async def shop(settings: Settings) -> AsyncIterator[Workshop]:
 @pytest.fixture
 def caller(shop: Workshop) -> Caller:
     """A viewer of that workspace."""
-    return Caller(workspace_id=shop.workspace_id, role=Role.VIEWER, actor_kind="key", actor_id="key_test")
+    return viewer_of(shop)
+
+
+def viewer_of(shop: Workshop) -> Caller:
+    """Return a viewer of a workshop's workspace."""
+    return Caller(workspace_id=shop.workspace_id, role=Role.VIEWER, actor_kind="api_key", actor_id="key_test")

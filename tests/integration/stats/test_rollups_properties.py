@@ -17,7 +17,7 @@ from sqlalchemy import text
 from app.core import ids
 from app.core.error_classes import ErrorClass
 from app.stats.latency import bucket_of
-from app.stats.spans import MINUTE, QUARTER, TWO_HOURS, floor_to
+from app.stats.spans import STEPS, floor_to
 from tests.integration.engine.chaos import SEED
 from workers.upkeep.rollups import LATEST, count_fresh, settle
 
@@ -188,7 +188,7 @@ def counted(shop: Workshop, results: list[Result]) -> dict[tuple[Any, ...], dict
         if result.values.get("test"):
             continue
         for scope in (shop.workspace_id, shop.application_id, result.endpoint):
-            for step in (MINUTE, QUARTER, TWO_HOURS):
+            for step in STEPS:
                 key = (scope, step, floor_to(result.ended, step))
                 found.setdefault(key, Counter()).update(figures(result))
                 error_class = result.values.get("error_class")

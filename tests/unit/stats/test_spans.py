@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from app.core.error_classes import ErrorClass
 from app.stats.rollups import GROUPS
-from app.stats.spans import SHAPES, SPAN_NAMES, Span, SpanName, floor_to
+from app.stats.spans import SHAPES, SPAN_NAMES, STEPS, Span, SpanName, floor_to
 
 NAMES = st.sampled_from(SPAN_NAMES)
 NOWS = st.datetimes(datetime(2026, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 - hypothesis wants naive bounds
@@ -24,17 +24,17 @@ def test_points_are_whole_steps_up_to_now(name: SpanName, now: datetime) -> None
 
     assert points[0] == span.since
     assert points[-1] <= now < span.until == points[-1] + timedelta(minutes=span.shape.step)
-    assert all(point == floor_to(point, span.shape.kept) for point in points)
+    assert all(point == floor_to(point, span.shape.step) for point in points)
     assert 0 <= span.seconds <= 60 * span.shape.length
 
 
 @pytest.mark.parametrize("name", SPAN_NAMES)
-def test_kept_steps_divide_points_and_sparks(name: SpanName) -> None:
-    """No kept step lies in two points, nor in two points of the sparkline, of which there are 20 to 28."""
+def test_points_are_kept_steps_and_divide_sparks(name: SpanName) -> None:
+    """What is read for a point is one row, and none lies in two points of the sparkline, of which there are 20 to 28."""
     shape = SHAPES[name]
 
-    assert shape.step % shape.kept == 0
-    assert shape.spark % shape.kept == 0
+    assert {shape.step, shape.coarse} < set(STEPS)
+    assert shape.spark % shape.step == 0
     assert shape.length % shape.spark == 0
     assert 20 <= shape.length // shape.spark <= 28
 

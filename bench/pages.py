@@ -1,0 +1,195 @@
+"""The dashboard's pages, asked for in this process: how long each takes on the server, and how many statements it runs.
+
+`python -m bench.pages` measures those of the database at BELLWIRE_DATABASE_URL, as it is; the scenario `dashboard` fills
+one first. The list of pages comes from the routes: one without parameters is asked for as it is, one with parameters
+with an id that there really is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+from rich.table import Table
+from sqlalchemy import event, select, text
+
+from app.access.sessions import Browser, begin_session
+from app.access.users import add_user
+from app.api.browser import SESSION_COOKIE, cookie_name
+from app.core import ids
+from app.core.roles import PersonRole
+from app.core.settings import Settings, load_settings
+from app.dashboard.router import routers
+from app.main import create_app
+from app.models import User, Workspace
+from bench.report import wide_console
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from fastapi import FastAPI
+
+ROUNDS = 30
+EMAIL = "bench@bellwire.localhost"
+# Streams do not end, and assets and answers for the script are no pages.
+NO_PAGES = ("/dashboard/changes", "/dashboard/live/rows", "/dashboard/{rest:path}", "/dashboard/assets/")
+# How a parameter's kind is told from the path before it, and where an id of its kind is found: one that has a history.
+_IDS: dict[str, tuple[str, str]] = {
+    "events": (
+        ids.EVENT,
+        "SELECT event_id FROM deliveries WHERE workspace_id = :workspace ORDER BY id DESC LIMIT 1",
+    ),
+    "deliveries": (
+        ids.DELIVERY,
+        "SELECT delivery_id FROM undelivered WHERE workspace_id = :workspace ORDER BY attempt_count DESC LIMIT 1",
+    ),
+    "endpoints": (
+        ids.ENDPOINT,
+        "SELECT endpoint_id FROM attempt_rollups WHERE workspace_id = :workspace AND endpoint_id IS NOT NULL"
+        " GROUP BY 1 ORDER BY sum(failed) DESC LIMIT 1",
+    ),
+    "applications": (
+        ids.APPLICATION,
+        "SELECT application_id FROM attempt_rollups WHERE workspace_id = :workspace AND application_id IS NOT NULL"
+        " GROUP BY 1 ORDER BY sum(succeeded) DESC LIMIT 1",
+    ),
+}
+# What people ask lists for, beside all that there is.
+SEARCHES = (
+    "/dashboard/?range=1h", "/dashboard/?range=7d",
+    "/dashboard/deliveries?q=status:dead&range=7d", "/dashboard/deliveries?q=status:pending&range=7d",
+    "/dashboard/deliveries?q=type:refund.issued&range=7d", "/dashboard/deliveries?q=code:401&range=7d",
+    "/dashboard/deliveries?q=code:timeout&range=7d",
+)  # fmt: skip
+
+_PARAMETER = re.compile(r"\{[^}]+\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One page: its status, milliseconds of each request, and the most statements that one ran."""
+
+    path: str
+    status: int
+    milliseconds: Sequence[float]
+    statements: int
+    kilobytes: float
+
+    def percentile(self, share: float) -> float:
+        """Return the milliseconds within which this share of the requests was answered."""
+        ordered = sorted(self.milliseconds)
+        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def templates() -> list[str]:
+    """Return the paths of all pages, with their parameters."""
+    found = {
+        str(getattr(route, "path", ""))
+        for router in routers()
+        for route in router.routes
+        if "GET" in getattr(route, "methods", ())
+    }
+    return sorted(path for path in found if path.startswith("/dashboard") and not path.startswith(NO_PAGES))
+
+
+async def measure_pages(settings: Settings, *, rounds: int = ROUNDS) -> list[Measured]:
+    """Ask for every page so many times, after one time that is not counted, as an owner who is signed in."""
+    app = create_app(settings)
+    async with app.router.lifespan_context(app), _signed_in(app) as client:
+        paths = [path for template in templates() for path in await _real(app, template)]
+        return [await _measure(app, client, path, rounds=rounds) for path in (*paths, *SEARCHES)]
+
+
+def table_of(measured: Sequence[Measured]) -> Table:
+    """Return the figures for people."""
+    table = Table(title="The dashboard's pages, on the server")
+    for name in ("page", "status", "p50 ms", "p95 ms", "statements", "kB"):
+        table.add_column(name, justify="left" if name == "page" else "right", no_wrap=name != "page")
+    for page in measured:
+        table.add_row(
+            page.path, str(page.status), f"{page.percentile(0.5):.1f}", f"{page.percentile(0.95):.1f}",
+            str(page.statements), f"{page.kilobytes:.1f}",
+        )  # fmt: skip
+    return table
+
+
+async def _measure(app: FastAPI, client: httpx2.AsyncClient, path: str, *, rounds: int) -> Measured:
+    counts: list[int] = []
+    took: list[float] = []
+    status, size = 0, 0
+    for _ in range(rounds + 1):
+        with _counting(app) as statements:
+            began = time.perf_counter()
+            answer = await client.get(path)
+            took.append((time.perf_counter() - began) * 1000)
+        counts.append(len(statements))
+        status, size = answer.status_code, len(answer.content)
+    return Measured(path, status, took[1:], max(counts[1:]), size / 1000)
+
+
+class _counting:  # noqa: N801 - used as a function
+    """Collects the statements that the application's engine runs, but for transactions."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._engine = app.state.runtime.engine.sync_engine
+        self._found: list[str] = []
+
+    def __enter__(self) -> list[str]:
+        event.listen(self._engine, "before_cursor_execute", self._note)
+        return self._found
+
+    def __exit__(self, *_: object) -> None:
+        event.remove(self._engine, "before_cursor_execute", self._note)
+
+    def _note(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if not statement.startswith("SET "):
+            self._found.append(statement)
+
+
+@asynccontextmanager
+async def _signed_in(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    runtime = app.state.runtime
+    async with runtime.sessions.begin() as session:
+        workspace = await session.scalar(select(Workspace.id).order_by(Workspace.id).limit(1))
+        user = await session.scalar(select(User).where(User.email == EMAIL))
+        if user is None:
+            user = await add_user(
+                session, runtime.clock, workspace_id=workspace, email=EMAIL, role=PersonRole.OWNER
+            )
+        token = await begin_session(
+            session, user, method="link", browser=Browser(), settings=runtime.settings, clock=runtime.clock
+        )
+    secure = runtime.settings.public_url.startswith("https://")
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app=app, client=("127.0.0.1", 1)),
+        base_url=runtime.settings.public_url,
+        cookies={cookie_name(SESSION_COOKIE, secure=secure): token},
+        timeout=60.0,
+    ) as client:
+        yield client
+
+
+async def _real(app: FastAPI, template: str) -> list[str]:
+    """Return the path with an id in place of its parameter; none where there is nothing of the kind."""
+    found = _PARAMETER.search(template)
+    if found is None:
+        return [template]
+    kind = template[: found.start()].rstrip("/").rpartition("/")[2]
+    if kind not in _IDS:
+        return []
+    prefix, query = _IDS[kind]
+    async with app.state.runtime.sessions() as session:
+        workspace = await session.scalar(select(Workspace.id).order_by(Workspace.id).limit(1))
+        value = (await session.execute(text(query), {"workspace": workspace})).scalar_one_or_none()
+    if value is None:
+        return []
+    return await _real(app, template[: found.start()] + ids.to_text(prefix, value) + template[found.end() :])
+
+
+if __name__ == "__main__":
+    wide_console().print(table_of(asyncio.run(measure_pages(load_settings()))))
