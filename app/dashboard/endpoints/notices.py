@@ -12,7 +12,7 @@ NOTICES = {
     "probed": "The next delivery that waits goes out as a probe.",
     "closed": "The circuit is closed. The load comes back step by step.",
     "held": "The circuit is held open: nothing is sent until somebody closes or probes it.",
-    "rotated": "The secret is another one.",
+    "rotated": "The secret is rotated: the new one signs from the next request on.",
     "revoked": "The earlier secrets sign no more, from the next request on.",
     "revealed": "The secret is shown below. That you looked is in the audit log.",
 }

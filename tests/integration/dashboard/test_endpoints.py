@@ -177,7 +177,7 @@ async def test_the_overview_says_why_the_circuit_is_open(
 
     assert '<span class="pill bad">open</span>' in page
     assert "10 requests in a row failed." in page
-    assert page.count('class="dot bad"') == 10
+    assert page.count('class="mark bad"') == 10
     assert '<span class="vh">failed, 503' in page
     assert "Opens after 10 failures in a row" in page
     assert "It waits until the circuit closes" in page

@@ -114,8 +114,9 @@ class Watched:
         """Answer a request, with its key noted for all that is done because of it."""
         headers = dict(scope.get("headers", ()))
         key = headers.get(b"authorization", b"").decode("latin-1").partition(" ")[2].strip()
-        # The pages of signing in look for people and their sessions before they know whose workspace it is.
-        signed_in = scope.get("path", "").startswith(("/dashboard", "/account"))
+        # The pages of signing in, and of confirming it, look for people and sessions before anybody is known.
+        path = scope.get("path", "")
+        signed_in = path.startswith(("/dashboard", "/account")) and not path.startswith("/account/confirm")
         cookie = _SESSION.search(headers.get(b"cookie", b"").decode("latin-1")) if signed_in else None
         noted = _caller.set(key or (cookie[1] if cookie else None))
         try:
