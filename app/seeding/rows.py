@@ -59,15 +59,15 @@ INSERT INTO {{partition}} (id, workspace_id, application_id, endpoint_id, event_
 SELECT {SCHEMA}.uuid(t.id_ms, md5(%(seed)s || '.attempt.' || t.n || '.' || t.k)), %(workspace)s, e.application_id,
   r.endpoint_id, e.id, e.type, {_DELIVERY_ID}, t.k, 'scheduled', CASE WHEN t.fault IS NULL THEN 'succeeded' ELSE 'failed' END,
   to_timestamp(t.at_ms / 1000.0), round(t.duration::numeric, 3), CASE WHEN t.k = 1 THEN t.at_ms - d.at_ms ELSE 2 + 9 * {_CHANCE.format(20)} END,
-  CASE WHEN f.error_class = 'dns_error' THEN t.duration - 0.4 WHEN t.fresh THEN t.duration * 0.02 + 1.5 * {_CHANCE.format(21)} END,
+  CASE WHEN f.error_class = 'dns_error' THEN t.duration - 0.4 WHEN t.fresh THEN t.duration * (0.02 + 0.03 * {_CHANCE.format(21)}) END,
   CASE WHEN f.error_class = 'connect_refused' THEN t.duration - 0.3 WHEN f.error_class = 'connect_timeout' THEN t.duration
        WHEN f.error_class = 'dns_error' THEN NULL WHEN t.fresh THEN t.duration * 0.09 END,
   CASE WHEN f.error_class = 'tls_error' THEN t.duration * 0.8
        WHEN f.error_class IN ('dns_error', 'connect_refused', 'connect_timeout') OR NOT r.tls THEN NULL
        WHEN t.fresh THEN t.duration * 0.17 END,
-  CASE WHEN t.sent THEN 0.08 + 0.2 * {_CHANCE.format(22)} END,
+  CASE WHEN t.sent THEN least(0.3, t.duration * 0.01) * (0.4 + 0.6 * {_CHANCE.format(22)}) END,
   CASE WHEN t.sent THEN t.duration * CASE WHEN t.fresh THEN 0.66 ELSE 0.96 END END,
-  CASE WHEN {_ANSWERED} THEN t.duration * 0.01 + 0.1 END,
+  CASE WHEN {_ANSWERED} THEN t.duration * 0.01 END,
   r.url,
   convert_to('[["content-type","application/json"],["user-agent","Bellwire/{__version__}"],["webhook-id","' || p.text_id
     || '"],["webhook-timestamp","' || t.at_ms / 1000 || '"],["webhook-signature","v1,'

@@ -209,6 +209,8 @@ async def read_endpoint_figures(
     session: AsyncSession, caller: Caller, endpoint_ids: Sequence[UUID], *, span: Span
 ) -> dict[UUID, EndpointFigures]:
     """Return the figures of these endpoints; those that the caller may not see are left out."""
+    if not endpoint_ids:
+        return {}
     rows = await session.execute(
         _ENDPOINTS,
         _range(caller, span)

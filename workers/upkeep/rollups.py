@@ -62,18 +62,15 @@ WITH RECURSIVE scopes(id) AS (
 )
 DELETE FROM backlog_minutes b USING old WHERE b.scope_id = old.scope_id AND b.at = old.at
 """)
-_FORGET = (
-    _FORGET_BACKLOG,
-    *(
-        text(
-            f"DELETE FROM {table} WHERE ctid = ANY(ARRAY(SELECT ctid FROM {table} WHERE {rows} LIMIT :most))"
-        )  # noqa: S608 - constants
-        for table, rows in (
-            ("attempt_rollups", f"step_minutes IN ({', '.join(map(str, STEPS))}) AND at < :day"),
-            ("undelivered", "delivery_id < CAST(:lowest AS uuid)"),
-        )
-    ),
+_FORGET_ROLLUPS = text(
+    "DELETE FROM attempt_rollups WHERE ctid = ANY(ARRAY(SELECT ctid FROM attempt_rollups"
+    " WHERE step_minutes = ANY(:steps) AND at < :day LIMIT :most))"
 )
+_FORGET_UNDELIVERED = text(
+    "DELETE FROM undelivered WHERE ctid = ANY(ARRAY(SELECT ctid FROM undelivered"
+    " WHERE delivery_id < CAST(:lowest AS uuid) LIMIT :most))"
+)
+_FORGET = (_FORGET_ROLLUPS, _FORGET_BACKLOG, _FORGET_UNDELIVERED)
 
 
 async def count_fresh(
@@ -124,7 +121,12 @@ async def forget_rollups(connection: AsyncConnection, *, settings: Settings) -> 
     today = (await connection.execute(text("SELECT (now() AT TIME ZONE 'UTC')::date"))).scalar_one()
     day: date = min(oldest or today, today - timedelta(days=settings.retention_days))
     midnight = datetime.combine(day, time(), tzinfo=UTC)
-    values = {"day": midnight, "lowest": lowest_uuid_at(_unix_ms(midnight)), "most": MOST}
+    values = {
+        "day": midnight,
+        "lowest": lowest_uuid_at(_unix_ms(midnight)),
+        "most": MOST,
+        "steps": list(STEPS),
+    }
     gone = 0
     for statement in _FORGET:
         for _ in range(FORGETS):

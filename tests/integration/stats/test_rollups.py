@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
+from app.core import ids
 from app.core.db import make_sessions
 from app.deliveries.record import Settle
 from app.stats.latency import RELATIVE_ERROR
