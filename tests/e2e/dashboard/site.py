@@ -13,7 +13,7 @@ from app.dashboard.router import routers
 from tests.faults.harness.waiting import wait_until
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, BrowserContext, Page
+    from playwright.async_api import Browser, BrowserContext, Page, Request
 
     from tests.faults.harness.scene import Scene
 
@@ -88,8 +88,7 @@ class Witness:
     host: str
     foreign: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
-    received: int = 0
-    _finished: list[object] = field(default_factory=list)
+    _finished: list[Request] = field(default_factory=list)
 
     def watch(self, page: Page) -> None:
         """Watch a page from now on."""
@@ -108,12 +107,13 @@ class Witness:
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("requestfinished", self._note)
 
-    def _note(self, request: object) -> None:
+    def _note(self, request: Request) -> None:
         self._finished.append(request)
 
     async def bytes_received(self) -> int:
-        """Return how many bytes came over the line so far, heads included."""
-        sizes = [await request.sizes() for request in self._finished]  # type: ignore[attr-defined]
+        """Return how many bytes came over the line so far, heads included; what a page reads again does not count."""
+        first = [each for each in self._finished if each.resource_type not in {"fetch", "eventsource"}]
+        sizes = [await request.sizes() for request in first]
         return sum(each["responseBodySize"] + each["responseHeadersSize"] for each in sizes)
 
 
