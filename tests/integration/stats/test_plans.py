@@ -62,7 +62,7 @@ CROSS JOIN (
 FILL_QUEUE = """
 INSERT INTO delivery_queue (id, workspace_id, application_id, endpoint_id, event_id, deadline_at)
 SELECT gen_random_uuid(), workspace_id, application_id, id, id, now() + interval '1 day'
-FROM endpoints, generate_series(1, :each)
+FROM endpoints, generate_series(1, :each) WHERE workspace_id = :workspace
 """
 
 
@@ -83,7 +83,7 @@ async def full(make_database: MakeDatabase, settings: Settings) -> AsyncIterator
             await shop.application(workspace_id=other)
         await shop.sql(FILL_ROLLUPS, steps=STEPS_BACK)
         await shop.sql(FILL_BACKLOG, days=DAYS)
-        await shop.sql(FILL_QUEUE, each=WAITING // ENDPOINTS)
+        await shop.sql(FILL_QUEUE, each=WAITING // ENDPOINTS, workspace=shop.workspace_id)
         await shop.sql("VACUUM ANALYZE")
         yield shop
 
