@@ -224,3 +224,17 @@ async def test_a_page_needs_few_statements(tab: str, owner: Browser, traffic: Tr
 
     count = int(answer.headers["server-timing"].partition('desc="')[2].split()[0])
     assert count <= 4
+
+
+async def test_admins_find_who_changed_an_endpoint(browse_as: BrowseAs, traffic: Traffic) -> None:
+    """Each endpoint and application leads to its own part of the audit log; for others there is no such link."""
+    made = await traffic.endpoint()
+    admin, operator = await browse_as("admin"), await browse_as("operator")
+
+    for path, reference in (
+        (f"/dashboard/endpoints/{made['id']}", made["id"]),
+        (f"/dashboard/applications/{made['application']}", made["application"]),
+    ):
+        link = f'href="/dashboard/audit?object={reference}"'
+        assert link in (await admin.get(path)).text
+        assert link not in (await operator.get(path)).text
