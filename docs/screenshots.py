@@ -77,9 +77,8 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 async def main() -> None:
     """Seed a stack, and take the pictures."""
-    settings = {"BELLWIRE_ENVIRONMENT": "staging"}
     async with (
-        open_scene(short=False, receives=False, settings=settings) as scene,
+        open_scene(short=False, receives=False) as scene,
         async_playwright() as playwright,
     ):
         stack = scene.stack
