@@ -22,7 +22,7 @@ IMAGES = Path(__file__).parent / "images"
 DELIVERIES = "20000"
 # Pages that are shown in the dark and on a telephone as well, by the name of their picture.
 ALSO = frozenset({"overview", "deliveries", "deliveries-delivery"})
-WIDE, NARROW = {"width": 1240, "height": 800}, {"width": 390, "height": 844}
+WIDE, NARROW = {"width": 1120, "height": 700}, {"width": 390, "height": 844}
 MAX_BYTES = 150_000
 
 
