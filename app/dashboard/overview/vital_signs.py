@@ -43,7 +43,7 @@ def nobody_works(signs: Signs, now: datetime) -> str | None:
         if signs.beat_at
         else "No worker has ever given a sign of life"
     )
-    return f"{since}: events are accepted and wait, and nothing is sent. Start one: bellwire worker."
+    return f"{since}: events are accepted and wait, and nothing is sent. Start one with: bellwire worker"
 
 
 def _workers(signs: Signs, now: datetime) -> Sign:

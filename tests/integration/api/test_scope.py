@@ -42,6 +42,7 @@ WORKSPACE = "0199c0de-0000-7000-8000-000000000001"
 OTHER = "0199c0de-0000-7000-8000-000000000002"
 NO_TENANTS = {
     "workspaces": "the workspaces themselves: only the instance key lists them",
+    "rollup_progress": "how far upkeep has counted, for all workspaces at once",
     "sign_in_buckets": "counts of failed sign-ins, by digests of what was tried and from where: nobody is in a workspace yet",
     "worker_heartbeats": "signs of life of processes, which work for all workspaces",
 }

@@ -168,7 +168,12 @@ def test_doctor_goes_on_without_a_database(piped: RunPiped, monkeypatch: pytest.
     report = json.loads(result.stdout)
     found = {check["name"]: check["ok"] for check in report["checks"]}
     assert (result.exit_code, report["ok"]) == (1, False)
-    assert {name for name, ok in found.items() if ok} == {"settings", "egress policy", "egress guard"}
+    assert {name for name, ok in found.items() if ok} == {
+        "settings",
+        "addresses",
+        "egress policy",
+        "egress guard",
+    }
     assert {name for name, ok in found.items() if ok is False} == {"database", "broker", "api"}
     assert all(check["advice"] for check in report["checks"] if check["ok"] is False)
 
