@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from app.core import metrics
-from app.core.db import is_away
+from app.core.db import Autocommit, is_away
 from app.deliveries import recover
 from app.deliveries.claim import Claimed, Lane, claim, discover, look, promote
 from app.deliveries.record import Finished, Settle
@@ -82,11 +82,10 @@ class Drain:
         recorder: Recorder,
         worker: str,
     ) -> None:
-        # For what takes several statements. It cannot be had back from `_engine`: what is derived from an autocommit
-        # engine commits each statement, whatever isolation level it is given.
+        # For what takes several statements.
         self._transactions = engine
         # Each statement is a transaction of its own: BEGIN and COMMIT would be two more round trips.
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = Autocommit(engine)
         self._clock = clock
         self._settings = settings
         self._endpoints = endpoints

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from app.core.db import Autocommit
+
 log = structlog.get_logger(__name__)
 
 MOST_PER_FLUSH = 500
@@ -43,7 +45,7 @@ class Recorder:
     def __init__(
         self,
         *,
-        engine: AsyncEngine,
+        engine: Autocommit,
         transactions: AsyncEngine,
         flush_seconds: float,
         settled: Callable[[Sequence[Finished]], None],

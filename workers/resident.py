@@ -18,7 +18,7 @@ import uvloop
 from app.core import ids, partitions
 from app.core.clock import SKEW_WORTH_REPORTING_SECONDS, DatabaseClock
 from app.core.crypto import Keyring
-from app.core.db import adjust_clock, make_engine
+from app.core.db import Autocommit, adjust_clock, close_engine, make_engine
 from app.core.outbound import policy_of
 from workers.drain import Drain
 from workers.endpoint_settings import EndpointCache
@@ -122,13 +122,13 @@ class Resident:
             finally:
                 await http.aclose()
         finally:
-            await engine.dispose()
+            await close_engine(engine)
 
     async def _serve(self, engine: AsyncEngine, http: HttpSender) -> None:
         settings = self._settings
         keyring = Keyring(key.get_secret_value() for key in settings.encryption_keys)
         recorder = Recorder(
-            engine=engine.execution_options(isolation_level="AUTOCOMMIT"),
+            engine=Autocommit(engine),
             transactions=engine,
             flush_seconds=settings.worker_flush_seconds,
             settled=self._note_settled,

@@ -16,8 +16,7 @@ from app.deliveries import recover
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from sqlalchemy.ext.asyncio import AsyncEngine
-
+    from app.core.db import Autocommit
     from app.deliveries.claim import Claimed
 
 log = structlog.get_logger(__name__)
@@ -78,7 +77,7 @@ class Suspects:
         return False
 
     async def hold(
-        self, engine: AsyncEngine, *, margin_seconds: float, lost: Callable[[Claimed], None]
+        self, engine: Autocommit, *, margin_seconds: float, lost: Callable[[Claimed], None]
     ) -> None:
         """Keep the leases of those that wait, until cancelled: losing them would look like another lost worker.
 

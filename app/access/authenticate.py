@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text as sql
 
 from app.core.crypto import api_key_digest, is_mistyped_key, key_id_of, same_digest
+from app.core.db import Autocommit
 from app.core.errors import Unauthenticated
 from app.core.quotas import NO_QUOTAS, Quotas
 from app.models import Role
@@ -157,8 +158,7 @@ class KeyCache:
     async def _look_up(self, digest: bytes, text: str) -> CachedKey | str:
         found: CachedKey | str
         try:
-            async with self._engine.connect() as connection:
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
+            async with Autocommit(self._engine).connect() as connection:
                 found = await find_key(connection, text)
         except Unauthenticated as error:
             found = error.detail

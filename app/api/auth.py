@@ -18,6 +18,7 @@ from starlette.requests import Request
 from app.api.client_address import address_of
 from app.core import ids
 from app.core.context import Caller
+from app.core.db import Autocommit
 from app.core.errors import Forbidden, Unauthenticated
 from app.core.runtime import Runtime
 from app.models import Role
@@ -136,8 +137,7 @@ async def authenticate(request: Request) -> Caller:
     text = bearer_of(request)
     state = request.app.state
     # Its own short transaction: a caller that sends its body slowly must not hold one open.
-    async with state.runtime.engine.connect() as connection:
-        await connection.execution_options(isolation_level="AUTOCOMMIT")
+    async with Autocommit(state.runtime.engine).connect() as connection:
         key = await state.find_key(connection, text)
     caller = caller_of(key, request)
     request.state.caller = caller

@@ -28,6 +28,7 @@ from app.api.client_address import address_of
 from app.api.problems import TooLarge, UnsupportedMediaType, problem_response
 from app.api.redirects import safe_next
 from app.api.templating import render
+from app.core.db import Autocommit
 from app.core.errors import Forbidden, Invalid
 
 if TYPE_CHECKING:
@@ -310,8 +311,7 @@ async def _open_visit(request: Request, *, secure: bool) -> Visit:
     if _TOKEN.fullmatch(token):
         runtime, find = runtime_of(request), request.app.state.find_session
         # Its own short transaction, as with keys: the request must not hold one open.
-        async with runtime.engine.connect() as connection:
-            await connection.execution_options(isolation_level="AUTOCOMMIT")
+        async with Autocommit(runtime.engine).connect() as connection:
             session = await find(connection, token, settings=runtime.settings)
     else:
         token = ""

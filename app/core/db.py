@@ -5,18 +5,28 @@ Separate pools keep publishing, requests and upkeep from waiting for each other'
 
 from __future__ import annotations
 
+import asyncio
 import time
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import psycopg
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import (
+    AsyncConnection,
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
 
 from app.core.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from app.core.clock import DatabaseClock
     from app.core.settings import Settings
 
@@ -24,6 +34,40 @@ if TYPE_CHECKING:
 _RETRY_STATES = frozenset({"40P01", "40001"})
 # Connection failures, shutdown of the server, statement timeout, too many connections, disk full, start-up in progress.
 _AWAY_STATES = ("08", "57", "53")
+# How long the end of a process waits for connections that cancelled tasks are giving back.
+CLOSE_SECONDS = 2.0
+
+
+class Autocommit:
+    """An engine's connections with each statement a transaction of its own.
+
+    Not `engine.execution_options(isolation_level="AUTOCOMMIT").connect()`: that switches the connection between taking
+    it from the pool and handing it out, and psycopg lets a busy loop run others there. A task that is cancelled in that
+    moment would lose the connection, and the pool its place, until the garbage collector finds it.
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[AsyncConnection]:
+        """Take a connection; it goes back into the pool whatever ends the block, a cancellation included."""
+        async with self._engine.connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield connection
+
+
+async def close_engine(engine: AsyncEngine) -> None:
+    """Close all connections of an engine.
+
+    A task that was cancelled gives its connection back a moment later; one that came after this would stay open.
+    """
+    until = time.monotonic() + CLOSE_SECONDS
+    while (  # noqa: ASYNC110 - the pool tells of a connection's return before it is back
+        engine.pool.checkedout() and time.monotonic() < until  # type: ignore[attr-defined]
+    ):
+        await asyncio.sleep(0.001)
+    await engine.dispose()
 
 
 def make_engine(
@@ -123,8 +167,10 @@ def away_message() -> str:
 __all__ = [
     "AsyncEngine",
     "AsyncSession",
+    "Autocommit",
     "adjust_clock",
     "away_message",
+    "close_engine",
     "is_away",
     "make_engine",
     "make_sessions",

@@ -14,6 +14,7 @@ import structlog
 from sqlalchemy import text
 
 from app.core import metrics
+from app.core.db import Autocommit
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -34,7 +35,7 @@ class Notifier:
     """
 
     def __init__(self, engine: AsyncEngine, *, interval_seconds: float) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = Autocommit(engine)
         self._interval_seconds = interval_seconds
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from app.core.clock import DatabaseClock
 from app.core.crypto import Keyring
-from app.core.db import make_engine, make_sessions
+from app.core.db import close_engine, make_engine, make_sessions
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
@@ -46,5 +46,5 @@ class Runtime:
         """Close all connections."""
         if not self._closed:
             self._closed = True
-            await self.engine.dispose()
-            await self.publish_engine.dispose()
+            await close_engine(self.engine)
+            await close_engine(self.publish_engine)

@@ -11,12 +11,12 @@ import msgspec
 import structlog
 from sqlalchemy import text
 
-from app.core.db import away_message, is_away
+from app.core.db import Autocommit, away_message, is_away
 from app.core.errors import DatabaseUnavailable
 from app.events.feed import FeedPage, Position, encode_cursor, find_horizon, read_page, start_of
 
 if TYPE_CHECKING:
-    from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 log = structlog.get_logger(__name__)
 
@@ -46,7 +46,7 @@ class FeedWatch:
     """Tells readers of the feed that something has come. One per API process."""
 
     def __init__(self, engine: AsyncEngine, *, look_seconds: float = LOOK_SECONDS) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = Autocommit(engine)
         self._look_seconds = look_seconds
         self._waiters: set[_Waiter] = set()
         self._looking: asyncio.Task[None] | None = None
@@ -145,7 +145,8 @@ async def follow(
 
     """
     until = time.monotonic() + wait_seconds
-    async with _reading(engine) as connection:
+    reading = Autocommit(engine)
+    async with reading.connect() as connection:
         horizon = await find_horizon(connection)
         epoch = horizon.epoch
         after = start_of(cursor, application_id=application_id, horizon=horizon)
@@ -161,7 +162,7 @@ async def follow(
     while not page.events and await watch.wait(
         application_id, page.position, seconds=until - time.monotonic()
     ):
-        async with _reading(engine) as connection:
+        async with reading.connect() as connection:
             horizon = await find_horizon(connection)
             if horizon.epoch != epoch:
                 # The old cursor is returned, and the next request is told what has happened.
@@ -176,10 +177,6 @@ async def follow(
                 limit=limit,
             )
     return page, encode_cursor(page.position, application_id=application_id, epoch=epoch)
-
-
-def _reading(engine: AsyncEngine) -> AsyncConnection:
-    return engine.execution_options(isolation_level="AUTOCOMMIT").connect()
 
 
 def _fail(waiting: list[_Waiter], error: Exception) -> None:

@@ -13,7 +13,7 @@ import msgspec
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from app.core.db import away_message, is_away, may_retry
+from app.core.db import Autocommit, away_message, is_away, may_retry
 from app.core.errors import DatabaseUnavailable, Invalid, TooBusy
 from app.events.accept import Submission, Verdict, accept, assign_ids, first_of_uids, stored_among
 
@@ -64,7 +64,7 @@ class EventWriter:
         self, *, engine: AsyncEngine, clock: DatabaseClock, settings: Settings, wake: Callable[[], None]
     ) -> None:
         # BEGIN and COMMIT would be two more round trips.
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = Autocommit(engine)
         self._clock = clock
         self._settings = settings
         self._wake = wake

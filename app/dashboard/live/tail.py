@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 from fastapi.sse import KEEPALIVE_COMMENT
 
-from app.core.db import is_away
+from app.core.db import Autocommit, is_away
 from app.dashboard.live.stream import HEARTBEAT_SECONDS, RETRY_MS, event
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ ROWS_A_LOOK = 50
 async def say_rows(engine: AsyncEngine, listener: Listener, reader: AttemptReader) -> AsyncIterator[bytes]:
     """Yield rows each time something has changed in the workspace; `gone` says that nobody is signed in any more."""
     yield event("ready", {}, retry=RETRY_MS)
-    reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+    reading = Autocommit(engine)
     while not listener.over:
         try:
             async with asyncio.timeout(HEARTBEAT_SECONDS):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from app.core.db import is_away
+from app.core.db import Autocommit, is_away
 from app.core.errors import TooBusy
 from app.core.ids import lowest_uuid_at
 from app.dashboard.live.look import SESSIONS, Key, Seen, look
@@ -93,7 +93,7 @@ class ChangeWatch:
         self, engine: AsyncEngine, *, idle_seconds: float, look_seconds: float = LOOK_SECONDS
     ) -> None:
         """`idle_seconds`: a session that is not used for so long has ended."""
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = Autocommit(engine)
         self._idle_seconds = idle_seconds
         self._look_seconds = look_seconds
         self._listeners: set[Listener] = set()

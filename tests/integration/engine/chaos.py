@@ -14,7 +14,7 @@ from collections import Counter
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from app.core.db import is_away, make_engine
+from app.core.db import Autocommit, is_away, make_engine
 from app.core.runtime import Runtime
 from app.deliveries import recover
 from app.deliveries.circuit_changes import settle_circuits
@@ -86,7 +86,7 @@ class Day:
         self.shop = shop
         self.seed = seed
         self.ledger = Ledger()
-        self.hot = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.hot = Autocommit(engine)
         self.runtime = runtime
         # Nobody meddles any more: what is left is to be delivered.
         self.calm = False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from app.core.clock import DatabaseClock
 from app.core.crypto import Keyring
-from app.core.db import make_engine
+from app.core.db import Autocommit, make_engine
 from app.core.outbound import policy_of
 from app.core.settings import Settings
 from workers.drain import Drain
@@ -36,7 +36,7 @@ class Worker:
     def __init__(self, settings: Settings, *, engine: AsyncEngine, http: HttpEngine, name: str) -> None:
         clock = DatabaseClock()
         self.recorder = Recorder(
-            engine=engine.execution_options(isolation_level="AUTOCOMMIT"),
+            engine=Autocommit(engine),
             transactions=engine,
             flush_seconds=settings.worker_flush_seconds,
             settled=self._note_settled,
