@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select, text
 
+from app.access.actors import caller_in_words
 from app.applications.queries import bump_routing, lock_application
 from app.deliveries import ranks
 from app.endpoints.queries import no_such_endpoint, require_endpoint
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from app.core.context import Caller
 
-DISABLED_BY_A_PERSON = "Disabled through the API."
+# How the reason begins where somebody has disabled an endpoint; who it was follows.
+DISABLED_BY = "Disabled by "
 
 # The settings that a claim reads are copied in the transaction that changes them. A bucket starts full again when
 # its size or rate changes.
@@ -76,6 +78,11 @@ async def lock_endpoint(session: AsyncSession, caller: Caller, reference: str) -
     if locked is None:
         raise no_such_endpoint(reference)
     return locked
+
+
+async def disabled_by(session: AsyncSession, caller: Caller) -> str:
+    """Return the reason that is kept with an endpoint that the caller disables: it names who did it, and from where."""
+    return f"{DISABLED_BY}{await caller_in_words(session, caller)}."
 
 
 async def make_visible_to_workers(

@@ -16,7 +16,7 @@ from app.core.errors import Conflict, Invalid, NotFound
 from app.deliveries import ranks
 from app.deliveries.cancel import cancel_pending
 from app.endpoints.changes import (
-    DISABLED_BY_A_PERSON,
+    disabled_by,
     forget_retries,
     lock_endpoint,
     make_visible_to_workers,
@@ -120,7 +120,7 @@ async def create_endpoint(
         custom=given["metadata"],
         **{name: given[name] for name in _PLAIN},
     )
-    endpoint.disabled_reason = None if endpoint.enabled else DISABLED_BY_A_PERSON
+    await _keep_why_disabled(session, caller, endpoint)
     endpoint.sealed_headers = seal_headers(given["headers"], keyring=keyring, endpoint_id=endpoint.id)
     _set_rate(endpoint, given["rate_limit"])
     session.add(endpoint)
@@ -196,6 +196,7 @@ async def update_endpoint(
             name for name, value in changes["headers"].items() if value != MASK
         )
     _apply(endpoint, changes, runtime=runtime)
+    await _keep_why_disabled(session, caller, endpoint)
     if endpoint.signature != signature:
         await replace_secret(
             session,
@@ -244,6 +245,14 @@ async def delete_endpoint(session: AsyncSession, caller: Caller, reference: str)
     )
 
 
+async def _keep_why_disabled(session: AsyncSession, caller: Caller, endpoint: Endpoint) -> None:
+    """Note who disables an endpoint; where it is disabled already, the first reason stays."""
+    if endpoint.enabled:
+        endpoint.disabled_reason = None
+    elif endpoint.disabled_reason is None:
+        endpoint.disabled_reason = await disabled_by(session, caller)
+
+
 def _apply(endpoint: Endpoint, changes: Mapping[str, Any], *, runtime: Runtime) -> None:
     """Write checked changes into the row."""
     for name in _PLAIN:
@@ -252,10 +261,6 @@ def _apply(endpoint: Endpoint, changes: Mapping[str, Any], *, runtime: Runtime) 
     for name, column in (("url", "url"), ("signature", "signature"), ("metadata", "custom")):
         if name in changes:
             setattr(endpoint, column, changes[name])
-    if "enabled" in changes:
-        endpoint.disabled_reason = (
-            None if endpoint.enabled else endpoint.disabled_reason or DISABLED_BY_A_PERSON
-        )
     if "rate_limit" in changes:
         _set_rate(endpoint, changes["rate_limit"])
     if "headers" in changes:

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from app.access import audit
 from app.core import ids
 from app.endpoints.changes import (
-    DISABLED_BY_A_PERSON,
+    disabled_by,
     forget_retries,
     lock_endpoint,
     make_visible_to_workers,
@@ -45,7 +45,7 @@ async def set_enabled(session: AsyncSession, caller: Caller, reference: str, *, 
     if endpoint.enabled is enabled:
         return endpoint
     endpoint.enabled = enabled
-    endpoint.disabled_reason = None if enabled else DISABLED_BY_A_PERSON
+    endpoint.disabled_reason = None if enabled else await disabled_by(session, caller)
     await _switch(
         session,
         caller,

@@ -87,7 +87,7 @@ CATALOGUE: tuple[Told, ...] = (
         members=_ENDPOINT
         | {
             "by": "`gone`: the receiver answered 410; `failing`: five days and at least 20 failures without one "
-            "success; `person`: through the API",
+            "success; `person`: somebody did, from the dashboard or with an API key",
             "reason": "the same for a person, as the endpoint's `disabled_reason` has it",
             "failing_since": "with `failing`: when the first attempt since the last success failed; else null",
             "consecutive_failures": "with `failing`: how many attempts failed; else null",

@@ -1,4 +1,4 @@
-"""The audit log as a list, and the names of who acted. Two statements."""
+"""The audit log as a list, and who has an address. Each function is one statement."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from app.access import audit
-from app.access.sessions import ACTOR
 from app.core import ids
 from app.core.pagination import Page, PageRequest
 from app.core.ranges import TimeRange
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from uuid import UUID
-
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from app.access.export import Wanted
@@ -23,13 +19,7 @@ if TYPE_CHECKING:
     from app.models import AuditEntry
 
 ROWS = 50
-KEY = "api_key"
 
-_NAMES = text("""
-SELECT id, email FROM users WHERE workspace_id = :workspace AND id = ANY(CAST(:users AS uuid[]))
-UNION ALL
-SELECT id, name FROM api_keys WHERE workspace_id = :workspace AND id = ANY(CAST(:keys AS uuid[]))
-""")
 _BY_EMAIL = text("SELECT id FROM users WHERE workspace_id = :workspace AND lower(email) = :email")
 
 
@@ -48,27 +38,7 @@ async def read_entries(
     )
 
 
-async def read_names(session: AsyncSession, caller: Caller, entries: Sequence[AuditEntry]) -> dict[str, str]:
-    """Return what the people and keys among the actors are called, by the ids that the entries have."""
-    users = _uuids(entries, kind=ACTOR, prefix=ids.USER)
-    keys = _uuids(entries, kind=KEY, prefix=ids.API_KEY)
-    if not users and not keys:
-        return {}
-    rows = await session.execute(
-        _NAMES, {"workspace": caller.workspace_id, "users": list(users), "keys": list(keys)}
-    )
-    return {(users | keys)[row[0]]: row[1] for row in rows}
-
-
 async def find_person(session: AsyncSession, caller: Caller, email: str) -> str | None:
     """Return the id of the person with this address."""
     found = await session.scalar(_BY_EMAIL, {"workspace": caller.workspace_id, "email": email.lower()})
     return ids.to_text(ids.USER, found) if found is not None else None
-
-
-def _uuids(entries: Sequence[AuditEntry], *, kind: str, prefix: str) -> dict[UUID, str]:
-    return {
-        found: entry.actor_id
-        for entry in entries
-        if entry.actor_kind == kind and (found := ids.from_text(prefix, entry.actor_id)) is not None
-    }

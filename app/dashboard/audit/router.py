@@ -9,11 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from app.access import export
+from app.access.actors import names_of
 from app.access.export import Format, Wanted
 from app.api.browser import SignedInVisit
 from app.core.errors import Forbidden, Invalid
 from app.core.ranges import TimeRange
-from app.dashboard.audit.queries import find_person, read_entries, read_names
+from app.dashboard.audit.queries import find_person, read_entries
 from app.dashboard.audit.rows import rows_of
 from app.dashboard.page import abilities_of, act, make_router, open_page
 
@@ -44,7 +45,7 @@ async def get_audit(visit: SignedInVisit, request: Request) -> Response:
         page = await read_entries(
             opened.session, opened.caller, wanted=wanted, cursor=query.get("cursor") or None
         )
-        names = await read_names(opened.session, opened.caller, page.rows)
+        names = await names_of(opened.session, opened.caller, {row.actor_id for row in page.rows})
     return opened.page(
         "audit/audit.html",
         nav="audit",

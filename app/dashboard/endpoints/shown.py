@@ -16,7 +16,7 @@ from app.deliveries.circuit import (
     WINDOW_MINUTES,
     in_window,
 )
-from app.endpoints.changes import DISABLED_BY_A_PERSON
+from app.endpoints.changes import DISABLED_BY
 from app.endpoints.disabling import GONE_REASON
 from app.endpoints.patterns import EVERYTHING
 from app.endpoints.targets import shown_url
@@ -34,6 +34,8 @@ RULE = (
     f"{FIRST_OPEN_SECONDS:.0f} s, after each failed probe twice as long, up to {LONGEST_OPEN_SECONDS / 60:.0f} minutes, "
     f"and closes after {PROBES_TO_CLOSE} probes in a row that succeeded."
 )
+# What was kept before it was said who it was.
+_SOMEBODY = "Disabled through the API."
 # A count of zero has no word of its own; a list names so many patterns and says how many more there are.
 LISTED_PATTERNS = 3
 
@@ -158,16 +160,24 @@ def why(row: EndpointRow) -> str | None:
     """Return why an endpoint does not get its deliveries, in a few words; None where nothing keeps them."""
     endpoint, runtime = row.endpoint, row.runtime
     if not endpoint.enabled:
-        return {
-            GONE_REASON: "the receiver answered 410 Gone",
-            DISABLED_BY_A_PERSON: "by a person",
-            None: None,
-        }.get(endpoint.disabled_reason, "automatically: it failed for days")
+        return _why_disabled(endpoint.disabled_reason)
     if endpoint.paused:
         return "by a person; events keep collecting"
     if runtime.fifo_blocked_by is not None:
         return "its FIFO line waits for a dead delivery"
     return None
+
+
+def _why_disabled(reason: str | None) -> str | None:
+    if reason is None:
+        return None
+    if reason == GONE_REASON:
+        return "the receiver answered 410 Gone"
+    if reason == _SOMEBODY:
+        return "by a person"
+    if reason.startswith(DISABLED_BY):
+        return "by " + reason.removeprefix(DISABLED_BY).removesuffix(".")
+    return "automatically: it failed for days"
 
 
 def show_circuit(row: EndpointRow, *, now: datetime) -> ShownCircuit:

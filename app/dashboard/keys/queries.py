@@ -11,7 +11,7 @@ from sqlalchemy import select, text
 from app.core import ids
 from app.core.ids import lowest_uuid_at
 from app.core.pagination import Keyset, Page, PageRequest
-from app.models import ApiKey, Application, User
+from app.models import ApiKey, Application
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,15 +82,6 @@ async def read_makers(session: AsyncSession, caller: Caller, keys: Sequence[ApiK
         },
     )
     return {row.object_id: Maker(kind=row.actor_kind, id=row.actor_id) for row in rows}
-
-
-async def read_people(session: AsyncSession, caller: Caller, makers: Sequence[Maker]) -> dict[str, str]:
-    """Return the addresses of those of them who are people of the workspace, by their ids."""
-    wanted = {found for maker in makers if (found := ids.from_text(ids.USER, maker.id)) is not None}
-    rows = await session.execute(
-        select(User.id, User.email).where(User.workspace_id == caller.workspace_id, User.id.in_(wanted))
-    )
-    return {ids.to_text(ids.USER, row[0]): row[1] for row in rows}
 
 
 def _bound(key: ApiKey, slack: timedelta) -> UUID:

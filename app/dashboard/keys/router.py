@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.access import keys
+from app.access.actors import names_of
 from app.access.schemas import ApiKeyCreate
 from app.api.auth import runtime_of
 from app.api.browser import SignedInVisit, see
@@ -76,7 +77,7 @@ async def get_keys(visit: SignedInVisit, request: Request) -> Response:
             opened.session, opened.caller, page=PageRequest(cursor=opened.query.get("cursor"))
         )
         makers = await queries.read_makers(opened.session, opened.caller, [row.key for row in page.rows])
-        people = await queries.read_people(opened.session, opened.caller, list(makers.values()))
+        names = await names_of(opened.session, opened.caller, {maker.id for maker in makers.values()})
     made, secret, role = opened.query.get("new", ""), None, None
     if made and opened.may.administer:
         secret = once.take(request, visit, opened.runtime, about=f"{_ABOUT}:{made}")
@@ -86,7 +87,7 @@ async def get_keys(visit: SignedInVisit, request: Request) -> Response:
         "keys/list.html",
         nav="keys",
         page=page,
-        keys=[_show(row, makers=makers, people=people, now=opened.now) for row in page.rows],
+        keys=[_show(row, makers=makers, names=names, now=opened.now) for row in page.rows],
         compressed=secret is None,
         secret=secret,
         curl=_curl(opened.base_url, secret, role=role) if secret else None,
@@ -192,7 +193,7 @@ def _validated(typed: dict[str, str], *, now: datetime) -> ApiKeyCreate:
         raise Invalid("A field cannot be used.", errors=field_errors(error.errors(), body=given)) from None
 
 
-def _show(row: KeyRow, *, makers: dict[str, Maker], people: dict[str, str], now: datetime) -> ShownKey:
+def _show(row: KeyRow, *, makers: dict[str, Maker], names: dict[str, str], now: datetime) -> ShownKey:
     key = row.key
     reference = ids.to_text(ids.API_KEY, key.id)
     maker = makers.get(reference)
@@ -208,7 +209,7 @@ def _show(row: KeyRow, *, makers: dict[str, Maker], people: dict[str, str], now:
         application=row.application,
         application_id=ids.to_text(ids.APPLICATION, key.application_id) if key.application_id else None,
         created_at=key.created_at,
-        created_by=people.get(maker.id, f"{maker.kind.replace('_', ' ')} {maker.id}") if maker else None,
+        created_by=names.get(maker.id, f"{maker.kind.replace('_', ' ')} {maker.id}") if maker else None,
         last_used_at=key.last_used_at,
         expires_at=key.expires_at,
         expired=expired,

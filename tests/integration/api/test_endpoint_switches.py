@@ -37,7 +37,7 @@ async def test_disabled_endpoint_gets_nothing_new_and_keeps_what_waits(traffic: 
     event = await traffic.publish()
     disabled = await traffic.post(f"{path}/disable", status=200)
     assert (disabled["enabled"], disabled["backlog"]) == (False, 1)
-    assert disabled["disabled_reason"]
+    assert disabled["disabled_reason"].startswith("Disabled by the API key ")
     assert (await traffic.publish())["deliveries"] == 0
     assert await traffic.claim(made) == []
     waiting = await traffic.delivery_of(event)

@@ -238,3 +238,25 @@ async def test_admins_find_who_changed_an_endpoint(browse_as: BrowseAs, traffic:
         link = f'href="/dashboard/audit?object={reference}"'
         assert link in (await admin.get(path)).text
         assert link not in (await operator.get(path)).text
+
+
+async def test_who_disabled_an_endpoint_is_told_by_name(browse_as: BrowseAs, traffic: Traffic) -> None:
+    """A person from the dashboard by their address, a program by its key; one that is enabled again forgets it."""
+    made = await traffic.endpoint()
+    path = f"/v1/endpoints/{made['id']}"
+    operator = await browse_as("operator")
+
+    await press(operator, made, "disable")
+
+    assert (await traffic.get(path))["disabled_reason"] == (
+        "Disabled by operator@example.com, from the dashboard."
+    )
+    assert (
+        "disabled: by operator@example.com, from the dashboard"
+        in (await operator.get(f"/dashboard/endpoints/{made['id']}")).text
+    )
+    await traffic.post(f"{path}/enable", status=200)
+    assert (await traffic.get(path))["disabled_reason"] is None
+    answer = await traffic.client.patch(path, json={"enabled": False}, headers=traffic.headers)
+    assert answer.json()["disabled_reason"].startswith("Disabled by the API key ")
+    assert "by the API key" in (await operator.get("/dashboard/endpoints")).text
