@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app.access import audit, queries
 from app.access.keys import add_key
@@ -14,9 +14,12 @@ from app.core import ids
 from app.core.context import Caller
 from app.core.crypto import NewApiKey, api_key_digest, key_id_of
 from app.core.errors import NotFound
+from app.core.quotas import Quotas
 from app.models import DEFAULT_APPLICATION_UID, OPERATIONS_APPLICATION_UID, Role, Workspace
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from app.core.clock import DatabaseClock
@@ -114,6 +117,13 @@ async def set_quotas(
             after=columns,
         )
     return row
+
+
+async def read_quotas(session: AsyncSession, workspace_id: UUID) -> Quotas:
+    """Return a workspace's own quotas, for who publishes without a key: what is read with a key is remembered there."""
+    columns = (Workspace.events_per_second, Workspace.payload_bytes_per_second, Workspace.max_endpoints)
+    row = (await session.execute(select(*columns).where(Workspace.id == workspace_id))).one()
+    return Quotas(events_per_second=row[0], payload_bytes_per_second=row[1], endpoints=row[2])
 
 
 async def ensure_first_workspace(runtime: Runtime) -> None:

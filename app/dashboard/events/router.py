@@ -89,8 +89,8 @@ async def post_event(visit: SignedInVisit, request: Request) -> Response:
     abilities_of(request, visit).require_administer()
     form = visit.form
     try:
-        event = read_form(form)
-        event_id = await publish(request, visit.require_caller(), event, size=len(event.data))
+        event, size = read_form(form)
+        published = await publish(request, visit, event, size=size)
     except RequestError as error:
         faults = (
             {"application": error.detail}
@@ -98,7 +98,7 @@ async def post_event(visit: SignedInVisit, request: Request) -> Response:
             else faults_by_field(error.errors if isinstance(error, Invalid) else [], error.detail)
         )
     else:
-        return see(f"/dashboard/events/{event_id}?done=published")
+        return see(f"/dashboard/events/{ids.to_text(ids.EVENT, published.id)}?done=published")
     async with open_page(request, visit) as opened:
         pass
     given = {name: form.get(name, "") for name in ("type", "application", "data")}

@@ -14,6 +14,7 @@ from app.applications.service import require_application
 from app.core import ids
 from app.core.errors import NotFound
 from app.dashboard import figures, words
+from app.dashboard.events.publishing import publish
 from app.dashboard.frame import address
 from app.dashboard.overview.attention import MOST_INCIDENTS, rows_of
 from app.dashboard.overview.cards import cards_of
@@ -27,7 +28,6 @@ from app.stats.rollups import read_series
 from app.stats.spans import Span
 
 if TYPE_CHECKING:
-    from app.events.ingest import IngestBuffer
     from app.health.checks import HealthChecks
 
 # The broker answers a ping in a millisecond; one that does not is no reason to wait for the page.
@@ -94,17 +94,11 @@ async def get_overview(visit: SignedInVisit, request: Request) -> Response:
 async def post_sample(visit: SignedInVisit, request: Request) -> Response:
     """Publish a sample event, in the way in which a program's is published."""
     abilities_of(request, visit).require_operate()
-    caller = visit.require_caller()
-    event = read_event(
-        sample_body(
-            event_type=visit.form.get("type", "").strip() or SAMPLE_TYPE,
-            application=visit.form.get("application") or None,
-        )
+    body = sample_body(
+        event_type=visit.form.get("type", "").strip() or SAMPLE_TYPE,
+        application=visit.form.get("application") or None,
     )
-    ingest: IngestBuffer = request.app.state.ingest
-    published = await ingest.publish(
-        event, workspace_id=caller.workspace_id, api_key_id=None, traceparent=None
-    )
+    published = await publish(request, visit, read_event(body), size=len(body))
     event_id = ids.to_text(ids.EVENT, published.id)
     return see(f"/dashboard/?done=sample&event={event_id}&endpoints={published.deliveries}")
 

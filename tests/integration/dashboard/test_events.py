@@ -223,6 +223,31 @@ async def test_an_event_is_published_from_the_form(owner: Browser, traffic: Traf
     assert (await traffic.delivery_of({"id": event}))["state"] == "pending"
     assert (await owner.get(f"{LIST}/{event}/data")).content == b'{"id": 9007199254740993}'
     assert "9007199254740993" in (await owner.get(f"{LIST}/new?from={event}")).text
+    (entry,) = (await traffic.get(f"/v1/audit-log?object={event}"))["data"]
+    assert (entry["action"], entry["actor"]["kind"]) == ("event.published", "user")
+    assert entry["after"]["type"] == "order.placed"
+
+
+async def test_what_people_publish_is_counted_against_the_quota(
+    owner: Browser, traffic: Traffic, instance: dict[str, str]
+) -> None:
+    """The workspace's own one, for the form and for sample events: the same bucket as that of programs."""
+    workspaces = (await traffic.client.get("/v1/workspaces", headers=instance)).json()["data"]
+    own = next(each["id"] for each in workspaces if each["name"] == "Default")
+    quotas = {"quotas": {"payload_bytes_per_second": 100}}
+    answer = await traffic.client.patch(f"/v1/workspaces/{own}", json=quotas, headers=instance)
+    assert answer.status_code == 200, answer.text
+    fields = {"type": "order.placed", "application": "default"}
+
+    large = await owner.submit(LIST, at=f"{LIST}/new", data='"' + "x" * 30_000 + '"', **fields)
+    refused = await owner.submit(LIST, at=f"{LIST}/new", data="1", **fields)
+    sample = await owner.submit("/dashboard/sample", at="/dashboard/")
+
+    assert large.status_code == 303
+    assert refused.status_code == 422
+    assert "This workspace may publish 100 bytes per second" in refused.text
+    assert sample.status_code == 429
+    assert len((await traffic.get("/v1/events"))["data"]) == 1
 
 
 async def test_who_may_only_look_changes_nothing(browse_as: BrowseAs, traffic: Traffic) -> None:
