@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from app import __version__
 from app.core.clock import EPOCH
+from app.endpoints.secrets import make_secret
 from bellwire import Signer
 from workers.transport import Target, encode_headers
 
@@ -28,6 +29,7 @@ MAX_CACHED = 10_000
 USER_AGENT = f"Bellwire/{__version__}"
 CONTENT_TYPES = {"standard": "application/json", "cloudevents": "application/cloudevents+json"}
 MASK = "***"
+_ED25519 = "whsk_"
 
 LOAD = text(
     "SELECT e.id, e.settings_version, e.url, e.sealed_headers, e.retry_schedule, e.format, e.workspace_id,"
@@ -67,6 +69,11 @@ class EndpointSettings(msgspec.Struct, kw_only=True):
             ends = [until for _, until in live if until is not None]
             self._signer_until = min(ends) if ends else None
         return self._signer
+
+    def forger(self) -> Signer:
+        """Return a signer whose key is made now and kept by nobody: no receiver that verifies takes what it signs."""
+        ed25519 = self.secrets[0][0].startswith(_ED25519)
+        return Signer(make_secret("ed25519" if ed25519 else "hmac-sha256"))
 
 
 class EndpointCache:

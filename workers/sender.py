@@ -19,6 +19,7 @@ from app.deliveries.retry import (
     draw_jitter,
     next_delay_seconds,
 )
+from app.endpoints.trial import FORGED_TYPE
 from workers.outcome import Outcome, classify_error, classify_exchange
 from workers.transport import ConnectionInfo, EngineFault, SendError, Timings
 
@@ -67,7 +68,9 @@ class Sender:
         body = event.encoded(settings.format)
         now = self._clock.now()
         unix = int(now.timestamp())
-        signature = settings.signer(now=unix).sign(event.text_id, unix, body)
+        forged = event.test and event.type == FORGED_TYPE
+        signer = settings.forger() if forged else settings.signer(now=unix)
+        signature = signer.sign(event.text_id, unix, body)
         own_lines = (
             f"webhook-id: {event.text_id}\r\nwebhook-timestamp: {unix}\r\nwebhook-signature: {signature}\r\n"
         )

@@ -339,7 +339,11 @@ class TestSend(Model):
     __test__ = False  # It is not a class of tests, whatever pytest thinks of its name.
     model_config = ConfigDict(json_schema_extra={"examples": [{"type": "order.placed", "data": {"id": 42}}]})
 
-    type: str | None = Field(default=None, description="Its event type; `bellwire.test`, if left out.")
+    type: str | None = Field(
+        default=None,
+        description="Its event type; `bellwire.test`, if left out. `bellwire.forged` is signed with a key that nobody has: a "
+        "receiver that verifies refuses it.",
+    )
     data: Any = Field(default=None, description="Any JSON; a short greeting, if left out.")
 
 

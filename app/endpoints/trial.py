@@ -1,7 +1,8 @@
 """Test deliveries: one event to one endpoint, one attempt, outside feed, statistics and health.
 
 A test ignores that the endpoint is disabled or paused and that its circuit is open: it is how a person finds out
-whether the receiver works.
+whether the receiver works. A test of the type `bellwire.forged` is signed with a key that nobody has: it is how a
+person finds out whether the receiver refuses what Bellwire did not send.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from app.core.context import Caller
 
 DEFAULT_TYPE = "bellwire.test"
+FORGED_TYPE = "bellwire.forged"
 GREETING = b'{"message":"This is a test from Bellwire."}'
+FORGERY = b'{"message":"This is signed with a key that nobody has. Refuse it."}'
 # A person waits for the answer; an hour later nobody wants it sent.
 MAX_AGE_SECONDS = 900
 TRIGGER_TEST = 3

@@ -28,7 +28,7 @@ async def test_a_viewer_sends_no_tests(browse_as: BrowseAs, traffic: Traffic) ->
     path = f"/dashboard/endpoints/{made['id']}"
 
     assert "Operators and admins" in (await viewer.get(f"{path}/test")).text
-    for what in ("test", "ping"):
+    for what in ("test", "ping", "forge"):
         assert (await viewer.submit(f"{path}/{what}", at=path, data="{}")).status_code == 403
     assert (await traffic.get("/v1/deliveries"))["data"] == []
 
@@ -136,3 +136,34 @@ async def test_an_example_comes_from_the_catalogue(owner: Browser, traffic: Traf
         assert answer.status_code == 200
         assert shown in answer.text
     assert (await traffic.get("/v1/deliveries"))["data"] == []
+
+
+@pytest.mark.parametrize(
+    ("settle", "status", "said"),
+    [
+        (Settle.SUCCEEDED, 204, "It does not verify."),
+        (Settle.DEAD, 401, "Its check works."),
+        (Settle.DEAD, 404, "This says nothing of its check."),
+        (Settle.DEAD, None, "Nothing is known yet."),
+    ],
+)
+async def test_a_bad_signature_shows_whether_the_receiver_checks(
+    settle: Settle, status: int | None, said: str, browse_as: BrowseAs, traffic: Traffic
+) -> None:
+    """A refusal is what one wants, and is said so; it is a test like others, and the form stays as it was."""
+    made = await traffic.endpoint()
+    operator = await browse_as("operator")
+    path = f"/dashboard/endpoints/{made['id']}"
+
+    answer = await operator.submit(f"{path}/forge", at=f"{path}/test")
+    (delivery,) = (await traffic.get("/v1/deliveries"))["data"]
+    assert (delivery["event"]["type"], delivery["test"]) == ("bellwire.forged", True)
+    (claimed,) = await traffic.claim(made)
+    await traffic.finish(claimed, settle, response_status=status, event_type="bellwire.forged")
+    page = (await operator.get(answer.headers["location"])).text
+
+    assert f"<strong>{said}</strong>" in page
+    assert '<span class="pill">bad signature</span>' in page
+    assert 'value="bellwire.forged"' not in page
+    entries = (await traffic.get(f"/v1/audit-log?object={made['id']}&action=endpoint.tested"))["data"]
+    assert [entry["after"]["type"] for entry in entries] == ["bellwire.forged"]

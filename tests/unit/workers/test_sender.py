@@ -16,7 +16,9 @@ from app.core.error_classes import ErrorClass
 from app.deliveries.claim import Claimed
 from app.deliveries.record import TRIGGERS, Settle
 from app.deliveries.retry import JITTER_HIGH, JITTER_LOW
-from bellwire import Webhook
+from app.endpoints.secrets import Signature, make_secret
+from app.endpoints.trial import FORGED_TYPE
+from bellwire import Signer, Webhook, WebhookVerificationError
 from workers.endpoint_settings import EndpointSettings
 from workers.event_bodies import EventBody
 from workers.http1.errors import EngineSaturated
@@ -122,18 +124,19 @@ def settings_of(**changes: Any) -> EndpointSettings:
     return EndpointSettings(**(values | changes))
 
 
-def event_of(*, traceparent: str | None = None) -> EventBody:
+def event_of(*, traceparent: str | None = None, **changes: Any) -> EventBody:
     """Return an event."""
-    return EventBody(
-        id=UUID(int=5),
-        text_id=ids.to_text(ids.EVENT, UUID(int=5)),
-        type="order.placed",
-        data=b'{"n":1.10}',
-        occurred_at=datetime(2026, 1, 31, tzinfo=UTC),
-        application_id=UUID(int=4),
-        traceparent=traceparent,
-        test=False,
-    )
+    values = {
+        "id": UUID(int=5),
+        "text_id": ids.to_text(ids.EVENT, UUID(int=5)),
+        "type": "order.placed",
+        "data": b'{"n":1.10}',
+        "occurred_at": datetime(2026, 1, 31, tzinfo=UTC),
+        "application_id": UUID(int=4),
+        "traceparent": traceparent,
+        "test": False,
+    }
+    return EventBody(**(values | changes))
 
 
 async def send(
@@ -143,13 +146,14 @@ async def send(
     settings: EndpointSettings | None = None,
     engine: BoringEngine | None = None,
     traceparent: str | None = None,
+    **event: Any,
 ) -> Finished:
     """Make an attempt with this outcome."""
     sender = Sender(engine=engine or BoringEngine(outcome), clock=DatabaseClock(), worker="host:1")
     return await sender.send(
         claimed or claim_of(),
         settings=settings or settings_of(),
-        event=event_of(traceparent=traceparent),
+        event=event_of(traceparent=traceparent, **event),
         deadline=99.0,
     )
 
@@ -203,6 +207,39 @@ async def test_signer_notices_the_end_of_a_grace() -> None:
     before, after = (settings.signer(now=now).sign("evt_1", 999, b"") for now in (999.9, 1_000.0))
 
     assert (len(before.split(" ")), len(after.split(" "))) == (2, 1)
+
+
+@pytest.mark.parametrize("kind", ["hmac-sha256", "ed25519"])
+async def test_a_forged_test_is_signed_with_a_key_that_nobody_has(kind: Signature) -> None:
+    """In the form of the endpoint's own signatures, by another key each time; it counts for nothing."""
+    secret = make_secret(kind)
+    engine = BoringEngine(response(401))
+    settings = settings_of(secrets=[(secret, None)])
+    claimed = claim_of(trigger=TRIGGERS.index("test"))
+    signatures = []
+
+    for _ in range(2):
+        finished = await send(
+            engine.outcome, engine=engine, settings=settings, claimed=claimed, type=FORGED_TYPE, test=True
+        )
+        headers = lines_of(engine.headers)
+        with pytest.raises(WebhookVerificationError, match="signature"):
+            Webhook(secret).verify(engine.body, headers)
+        signatures.append(headers["webhook-signature"])
+        assert (finished.settle, finished.counts) == (Settle.DEAD, False)
+
+    assert len(set(signatures)) == 2
+    genuine = Signer(secret).sign("evt_1", 1, b"")
+    assert {each.partition(",")[0] for each in signatures} == {genuine.partition(",")[0]}
+
+
+async def test_an_event_that_has_the_name_of_a_forgery_is_signed_like_all_others() -> None:
+    """Only tests are forged: nobody can publish something that arrives unsigned."""
+    engine = BoringEngine(response(200))
+
+    await send(engine.outcome, engine=engine, type=FORGED_TYPE)
+
+    assert Webhook(SECRET).verify(engine.body, lines_of(engine.headers)).type == FORGED_TYPE
 
 
 async def test_success() -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from app.core import ids
 from app.core.error_classes import ErrorClass, explain
 from app.deliveries.waiting import LEASED
+from app.endpoints.trial import FORGED_TYPE
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -77,6 +78,11 @@ class Result:
     hint: str | None
     body: str | None
     body_cut: bool
+
+    @property
+    def forged(self) -> bool:
+        """Whether it was signed with a key that nobody has: then a refusal is what one wants."""
+        return self.event_type == FORGED_TYPE
 
     @property
     def total(self) -> float:

@@ -19,9 +19,10 @@ from app.dashboard.endpoints.queries import require_row
 from app.dashboard.endpoints.shown import show
 from app.dashboard.endpoints.trial import queries
 from app.dashboard.endpoints.trial.example import example_of
+from app.dashboard.endpoints.trial.forgery import verdict_of
 from app.dashboard.page import abilities_of, act, open_page
 from app.endpoints import trial
-from app.endpoints.trial import DEFAULT_TYPE, GREETING
+from app.endpoints.trial import DEFAULT_TYPE, FORGED_TYPE, FORGERY, GREETING
 from app.events.envelope import read_event
 
 # A signature that no key makes: 32 bytes of zeros.
@@ -64,6 +65,13 @@ async def post_ping(endpoint: str, visit: SignedInVisit, request: Request) -> Re
     return await _send(request, visit, endpoint, event_type=None, data=GREETING)
 
 
+@router.post("/endpoints/{endpoint}/forge")
+async def post_forge(endpoint: str, visit: SignedInVisit, request: Request) -> Response:
+    """Send a test with a bad signature: a receiver that verifies refuses it."""
+    abilities_of(request, visit).require_operate()
+    return await _send(request, visit, endpoint, event_type=FORGED_TYPE, data=FORGERY)
+
+
 async def _send(
     request: Request, visit: SignedInVisit, endpoint: str, *, event_type: str | None, data: bytes
 ) -> Response:
@@ -90,10 +98,15 @@ async def _page(
         sent, result = opened.query.get("sent"), None
         if sent and event_type is None:
             result = await queries.read_result(opened.session, opened.caller, row.endpoint.id, sent)
-        wanted = result.event_type if result else event_type or opened.query.get("type", "")
+        shown_test = result if result and not result.forged else None
+        wanted = shown_test.event_type if shown_test else event_type or opened.query.get("type", "")
         types = await queries.read_types(opened.session, opened.caller, wanted=wanted)
     if data is None:
-        data = _pretty(result.data) if result and result.data is not None else _example(wanted, types)
+        data = (
+            _pretty(shown_test.data)
+            if shown_test and shown_test.data is not None
+            else _example(wanted, types)
+        )
     shown = show(row, opened.caller)
     return opened.page(
         "endpoints/test.html",
@@ -102,6 +115,9 @@ async def _page(
         tab="test",
         endpoint=shown,
         result=result,
+        verdict=verdict_of(result.status, succeeded=result.outcome == "succeeded")
+        if result and result.forged and result.outcome
+        else None,
         names=types.names,
         known=wanted in types.names,
         type=wanted,
