@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from app.stats.latency import percentile
+from app.stats.latency import merged, percentile
 from app.stats.rollups import share
 from app.stats.spans import floor_to
 
@@ -43,19 +45,16 @@ WITH a AS MATERIALIZED (
     FROM a GROUP BY 1, 2
   ) s GROUP BY 1
 ), latencies AS (
-  SELECT endpoint_id, array_agg(bucket) AS buckets, array_agg(n) AS counts
-  FROM (
-    -- Of longer steps: arrays of short ones are too many, where there are many endpoints.
-    SELECT w.endpoint_id, u.bucket, sum(u.n)::bigint AS n
-    FROM attempt_rollups w CROSS JOIN LATERAL unnest(w.buckets, w.counts) AS u(bucket, n)
-    WHERE w.workspace_id = :workspace AND w.scope_id = ANY(CAST(:ids AS uuid[])) AND w.step_minutes = :coarse
-      AND w.at >= :coarse_since AND w.at < :until AND w.endpoint_id IS NOT NULL
-      AND {_OF_CALLER.format(column="w.application_id")}
-    GROUP BY 1, 2
-  ) s GROUP BY 1
+  -- Of longer steps: arrays of short ones are too many, where there are many endpoints.
+  SELECT w.endpoint_id, json_agg(json_build_array(
+    floor(extract(epoch FROM w.at - CAST(:coarse_since AS timestamptz)) / (60 * :coarse))::int, w.buckets, w.counts)) AS steps
+  FROM attempt_rollups w
+  WHERE w.workspace_id = :workspace AND w.scope_id = ANY(CAST(:ids AS uuid[])) AND w.step_minutes = :coarse
+    AND w.at >= :coarse_since AND w.at < :until AND w.endpoint_id IS NOT NULL
+    AND {_OF_CALLER.format(column="w.application_id")}
+  GROUP BY 1
 )
-SELECT r.endpoint_id, r.last_success_at, r.last_failure_at, p.sparks, p.attempts, p.failed, p.succeeded, p.dead,
-  l.buckets, l.counts
+SELECT r.endpoint_id, r.last_success_at, r.last_failure_at, p.sparks, p.attempts, p.failed, p.succeeded, p.dead, l.steps
 FROM endpoint_runtime r LEFT JOIN points p USING (endpoint_id) LEFT JOIN latencies l USING (endpoint_id)
 WHERE r.workspace_id = :workspace AND r.endpoint_id = ANY(CAST(:ids AS uuid[])) AND {_OF_CALLER.format(column="r.application_id")}
 """  # noqa: S608 - constants of this file
@@ -139,6 +138,8 @@ class EndpointFigures:
     dead: int
     # Milliseconds; it goes back up to an eighth further than the span, to the beginning of a longer step.
     p95: float | None
+    # Of each of these steps, oldest first; None where nothing was sent.
+    p95s: Sequence[float | None]
     sparks: Sequence[Spark]
     # Whenever that was, also before the span.
     last_success_at: datetime | None
@@ -225,7 +226,8 @@ async def read_endpoint_figures(
             succeeded=int(row.succeeded or 0),
             failed=sum(row.failed or ()),
             dead=int(row.dead or 0),
-            p95=percentile(dict(zip(row.buckets, row.counts, strict=True)), 0.95) if row.buckets else None,
+            p95=_p95([(buckets, counts) for _, buckets, counts in row.steps or ()]),
+            p95s=_p95s(span, row.steps or ()),
             sparks=_sparks(span, row.sparks, row.attempts, row.failed),
             last_success_at=row.last_success_at,
             last_failure_at=row.last_failure_at,
@@ -269,6 +271,17 @@ def _range(caller: Caller, span: Span) -> dict[str, Any]:
         "since": span.since,
         "until": span.until,
     }
+
+
+def _p95(histograms: Sequence[tuple[Sequence[int], Sequence[int]]]) -> float | None:
+    whole = merged(histograms)
+    return percentile(whole, 0.95) if whole else None
+
+
+def _p95s(span: Span, steps: Sequence[tuple[int, Sequence[int], Sequence[int]]]) -> list[float | None]:
+    found = {place: _p95([(buckets, counts)]) for place, buckets, counts in steps}
+    whole = span.until - floor_to(span.since, span.shape.coarse)
+    return [found.get(place) for place in range(math.ceil(whole / timedelta(minutes=span.shape.coarse)))]
 
 
 def _counts(span: Span, places: Sequence[int], counts: Sequence[int]) -> list[int]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from sqlalchemy import any_, exists, func, literal, or_, select, text
 from sqlalchemy.orm import aliased
@@ -19,6 +17,8 @@ from app.models import Application, Endpoint, EndpointRuntime, QueuedDelivery, S
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
+    from uuid import UUID
 
     from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -27,22 +27,8 @@ if TYPE_CHECKING:
 
 # A list counts no further: 50 endpoints with a million waiting deliveries each are one page.
 LISTED_BACKLOG = 1_000
-OUTCOMES = 20
-TRANSITIONS = 20
 NEWEST_DELIVERIES = 25
 
-_CIRCUIT = text("""
-SELECT (SELECT jsonb_agg(a) FROM (
-          SELECT number, outcome, error_class, response_status, started_at, duration_ms, delivery_id
-            FROM attempts
-           WHERE workspace_id = :workspace AND endpoint_id = :endpoint AND NOT test
-           ORDER BY id DESC LIMIT :outcomes) AS a) AS outcomes,
-       (SELECT jsonb_agg(t) FROM (
-          SELECT at, from_state, to_state, reason, actor
-            FROM circuit_transitions
-           WHERE workspace_id = :workspace AND endpoint_id = :endpoint
-           ORDER BY id DESC LIMIT :transitions) AS t) AS transitions
-""")
 _NEWEST = text("""
 SELECT d.id, d.event_id, d.event_type, d.state, d.test, d.attempt_count, d.last_status, d.last_error_class,
        d.created_at, d.completed_at, q.state AS queue_state, q.due_at
@@ -89,38 +75,6 @@ class EndpointRow:
     backlog: int
     counted_to: int
     oldest_due: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """One of the newest attempts."""
-
-    number: int
-    outcome: str
-    error_class: str | None
-    status: int | None
-    started_at: datetime
-    duration_ms: float | None
-    delivery: str
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """One transition of the circuit; `actor` is None for Bellwire's own."""
-
-    at: datetime
-    from_state: str
-    to_state: str
-    reason: str
-    actor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class CircuitHistory:
-    """The newest attempts, oldest first, and the newest transitions, newest first."""
-
-    outcomes: list[Outcome]
-    moves: list[Move]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,19 +179,6 @@ async def require_row(session: AsyncSession, caller: Caller, reference: str) -> 
     raise no_such_endpoint(reference)
 
 
-async def read_circuit(session: AsyncSession, caller: Caller, endpoint_id: UUID) -> CircuitHistory:
-    """Return what the circuit of an endpoint has seen."""
-    which = {"workspace": caller.workspace_id, "endpoint": endpoint_id}
-    most = {"outcomes": OUTCOMES, "transitions": TRANSITIONS}
-    row = (await session.execute(_CIRCUIT, which | most)).one()
-    return CircuitHistory(
-        outcomes=[_outcome(found) for found in reversed(row.outcomes or ())],
-        moves=[
-            Move(**(found | {"at": datetime.fromisoformat(found["at"])})) for found in row.transitions or ()
-        ],
-    )
-
-
 async def read_newest_deliveries(
     session: AsyncSession, caller: Caller, endpoint_id: UUID
 ) -> list[ListedDelivery]:
@@ -318,16 +259,4 @@ def _rows(caller: Caller, endpoint_ids: Sequence[UUID], *, counted_to: int) -> S
         )
         .order_by(Endpoint.id.desc())
         .execution_options(populate_existing=True)
-    )
-
-
-def _outcome(found: dict[str, Any]) -> Outcome:
-    return Outcome(
-        number=found["number"],
-        outcome=found["outcome"],
-        error_class=found["error_class"],
-        status=found["response_status"],
-        started_at=datetime.fromisoformat(found["started_at"]),
-        duration_ms=found["duration_ms"],
-        delivery=ids.to_text(ids.DELIVERY, UUID(found["delivery_id"])),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -10,6 +12,7 @@ from app.core.pagination import PageRequest
 from app.dashboard import charts, figures
 from app.dashboard.endpoints import queries
 from app.dashboard.endpoints.drain import drain_of
+from app.dashboard.endpoints.history import read_circuit
 from app.dashboard.endpoints.moves import router as moves
 from app.dashboard.endpoints.notices import NOTICES
 from app.dashboard.endpoints.queries import Filters
@@ -25,6 +28,8 @@ from app.stats.spans import Span
 STATES = ("active", "paused", "disabled")
 CIRCUITS = ("closed", "open", "half_open")
 MAX_TEXT_CHARS = 200
+# Certificates are renewed a month before their end; what is nearer is said in the warning colour.
+CERTIFICATE_SOON = timedelta(days=14)
 
 router = make_router()
 # Before the pages of one endpoint: `new` is no id.
@@ -66,7 +71,7 @@ async def get_endpoint(endpoint: str, visit: SignedInVisit, request: Request) ->
     """Show how one endpoint does: its charts, its circuit, what waits for it."""
     async with open_page(request, visit) as opened:
         row = await queries.require_row(opened.session, opened.caller, endpoint)
-        history = await queries.read_circuit(opened.session, opened.caller, row.endpoint.id)
+        history = await read_circuit(opened.session, opened.caller, row.endpoint.id)
         span = Span.ending(opened.span.name, opened.now)
         series = await read_series(opened.session, opened.caller, span=span, endpoint_id=row.endpoint.id)
     shown = show(row, opened.caller)
@@ -76,6 +81,7 @@ async def get_endpoint(endpoint: str, visit: SignedInVisit, request: Request) ->
         tab="overview",
         endpoint=shown,
         circuit=show_circuit(row, now=opened.now),
+        certificate_soon=opened.now + CERTIFICATE_SOON,
         history=history,
         totals=series.totals,
         figures=[

@@ -23,7 +23,7 @@ _SIGNATURE_HEADER = "webhook-signature"
 
 _HEADERS = text("""
 SELECT request_headers FROM attempts
- WHERE workspace_id = :workspace AND endpoint_id = :endpoint AND request_headers IS NOT NULL
+ WHERE workspace_id = :workspace AND endpoint_id = :endpoint AND request_headers IS NOT NULL AND NOT test
  ORDER BY id DESC LIMIT :most
 """)
 
