@@ -24,7 +24,7 @@ NAVIGATION: tuple[tuple[str, str, str, str], ...] = (
     ("system", "/system", "System", "s"),
 )
 # Pages for admins only: who may not open one does not see it.
-ADMIN_PAGES = frozenset({"keys", "audit"})
+ADMIN_PAGES = frozenset({"keys", "audit", "people"})
 
 
 def address(path: str, query: dict[str, str], /, **changes: str | None) -> str:

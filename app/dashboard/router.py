@@ -21,6 +21,7 @@ from app.dashboard.keys import router as keys
 from app.dashboard.live import router as live
 from app.dashboard.overview import router as overview
 from app.dashboard.page import THEME_COOKIE, THEMES, make_router
+from app.dashboard.people import router as people
 from app.dashboard.saved_views import router as saved_views
 from app.dashboard.system import router as system
 
@@ -62,6 +63,7 @@ def routers() -> list[APIRouter]:
         keys.router,
         audit.router,
         system.router,
+        people.router,
         saved_views.router,
         own,
     ]

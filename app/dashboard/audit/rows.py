@@ -18,6 +18,7 @@ _PAGES = {
     "delivery": "/dashboard/deliveries/{}",
     "endpoint": "/dashboard/endpoints/{}",
     "event": "/dashboard/events/{}",
+    "user": "/dashboard/people/{}",
 }
 _KINDS = {
     "anonymous": "nobody signed in",

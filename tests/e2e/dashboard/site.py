@@ -167,6 +167,9 @@ async def fill(scene: Scene) -> tuple[dict[str, str], str]:
     )
     of_event = (await client.get(f"/v1/events/{event}/deliveries")).json()["data"]
     keys = (await client.post("/v1/api-keys", json={"name": MARKUP, "role": "viewer"})).json()
+    invited = await client.post(
+        "/v1/users", json={"email": "bea@example.com", "role": "viewer", "name": MARKUP}
+    )
     applications = (await client.get("/v1/applications")).json()["data"]
     delivery = next(each["id"] for each in of_event if each["endpoint"]["id"] == failing.id)
     objects = {
@@ -177,6 +180,7 @@ async def fill(scene: Scene) -> tuple[dict[str, str], str]:
         "endpoints": failing.id,
         "applications": applications[0]["id"],
         "keys": keys["id"],
+        "people": invited.json()["id"],
     }
     found = await stack.list_all("/v1/deliveries", endpoint=failing.id, state="dead")
     return objects, next(each["id"] for each in found if each["event"]["id"] == dead.id)
