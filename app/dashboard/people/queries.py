@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import Row, Select
+    from sqlalchemy import Select
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from app.core.context import Caller
@@ -99,5 +99,5 @@ def _people(caller: Caller) -> Select[Any]:
     )
 
 
-def _person(row: Row[Any]) -> PersonRow:
+def _person(row: Any) -> PersonRow:
     return PersonRow(user=row[0], seen_at=row[1], sessions=row[2])
