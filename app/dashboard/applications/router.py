@@ -5,13 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.auth import runtime_of
 from app.api.browser import SignedInVisit, see
-from app.api.validation import field_errors
 from app.applications import service
 from app.applications.schemas import ApplicationCreate, ApplicationUpdate
 from app.applications.service import RESERVED_UIDS
@@ -21,6 +19,7 @@ from app.core.ids import lowest_uuid_at
 from app.dashboard import figures
 from app.dashboard.applications import queries
 from app.dashboard.endpoints.shown import state_of
+from app.dashboard.forms import faults_of, validated
 from app.dashboard.page import abilities_of, act, make_router, open_page
 from app.endpoints.targets import shown_url
 from app.models import OPERATIONS_APPLICATION_UID
@@ -81,7 +80,7 @@ async def post_applications(visit: SignedInVisit, request: Request) -> Response:
     abilities_of(request, visit).require_administer()
     typed = {name: visit.form.get(name, "").strip() for name in ("name", "uid")}
     try:
-        body = _validated(ApplicationCreate, typed)
+        body = validated(ApplicationCreate, _given(typed))
         async with act(request, visit) as (session, caller):
             made = await service.create_application(
                 session, caller, clock=runtime_of(request).clock, name=body.name, uid=body.uid, metadata={}
@@ -104,7 +103,7 @@ async def post_application(application: str, visit: SignedInVisit, request: Requ
     abilities_of(request, visit).require_administer()
     typed = {name: visit.form.get(name, "").strip() for name in ("name", "uid")}
     try:
-        changes = _validated(ApplicationUpdate, typed).changes()
+        changes = validated(ApplicationUpdate, _given(typed)).changes()
         async with act(request, visit) as (session, caller):
             await service.update_application(session, caller, application, changes=changes)
     except (Invalid, Conflict) as error:
@@ -196,19 +195,14 @@ async def _new_page(
     )
 
 
-def _validated(schema: Any, typed: dict[str, str]) -> Any:
-    given: dict[str, Any] = {"name": typed["name"], "uid": typed["uid"] or None}
-    try:
-        return schema.model_validate(given)
-    except ValidationError as error:
-        raise Invalid("A field cannot be used.", errors=field_errors(error.errors(), body=given)) from None
+def _given(typed: dict[str, str]) -> dict[str, Any]:
+    """Return what was typed by the API's names; without a uid there is none."""
+    return {"name": typed["name"], "uid": typed["uid"] or None}
 
 
 def _faults(error: Invalid | Conflict) -> dict[str, str]:
     """Return what is wrong, by field; a conflict is about the uid, but for what is reserved."""
-    if isinstance(error, Invalid) and error.errors:
-        return {fault.pointer.strip("/"): fault.detail for fault in error.errors}
-    return {"uid": error.detail}
+    return faults_of(error, otherwise="uid") if isinstance(error, Invalid) else {"uid": error.detail}
 
 
 def _matches(found: Any, wanted: str) -> bool:

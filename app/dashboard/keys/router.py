@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -15,12 +14,12 @@ from app.access.actors import names_of
 from app.access.schemas import ApiKeyCreate
 from app.api.auth import runtime_of
 from app.api.browser import SignedInVisit, see
-from app.api.validation import field_errors
 from app.core import ids
 from app.core.errors import Forbidden, Invalid, NotFound
 from app.core.pagination import PageRequest
 from app.core.roles import Role
 from app.dashboard import once
+from app.dashboard.forms import faults_of, validated
 from app.dashboard.keys import queries
 from app.dashboard.page import abilities_of, act, make_router, open_page
 
@@ -112,7 +111,7 @@ async def post_keys(visit: SignedInVisit, request: Request) -> Response:
     runtime = runtime_of(request)
     typed = {name: visit.form.get(name, "").strip() for name in _FIELDS}
     try:
-        body = _validated(typed, now=runtime.clock.now())
+        body = validated(ApiKeyCreate, _given(typed, now=runtime.clock.now()))
         async with act(request, visit) as (session, caller):
             issued = await keys.create_key(
                 session,
@@ -125,8 +124,7 @@ async def post_keys(visit: SignedInVisit, request: Request) -> Response:
             )
             made = ids.to_text(ids.API_KEY, issued.row.id)
     except Invalid as error:
-        faults = {fault.pointer.strip("/"): fault.detail for fault in error.errors}
-        return await _new_page(request, visit, typed, faults or {"name": error.detail})
+        return await _new_page(request, visit, typed, faults_of(error, otherwise="name"))
     except NotFound:
         fault = (
             f"There is no application {typed['application'][:64]!r} here. Give the id or uid of one, or none."
@@ -177,20 +175,22 @@ async def _new_page(
     )
 
 
-def _validated(typed: dict[str, str], *, now: datetime) -> ApiKeyCreate:
+def _given(typed: dict[str, str], *, now: datetime) -> dict[str, Any]:
+    """Return what was typed by the API's names.
+
+    Raises:
+        Invalid: the time after which the key expires is none of those to choose from.
+
+    """
     if typed["expires"] not in _EXPIRIES:
         raise Invalid.at("/expires", "Choose one of these.")
     days = _EXPIRIES[typed["expires"]]
-    given = {
+    return {
         "name": typed["name"],
         "role": typed["role"],
         "application": typed["application"] or None,
         "expires_at": (now + timedelta(days=days)).astimezone(UTC) if days else None,
     }
-    try:
-        return ApiKeyCreate.model_validate(given)
-    except ValidationError as error:
-        raise Invalid("A field cannot be used.", errors=field_errors(error.errors(), body=given)) from None
 
 
 def _show(row: KeyRow, *, makers: dict[str, Maker], names: dict[str, str], now: datetime) -> ShownKey:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,11 +11,11 @@ from app.access import users
 from app.access.people_rules import INVITATION_LASTS, LINK_LASTS, may_manage, standing_of
 from app.api.auth import runtime_of
 from app.api.browser import RecentVisit, SignedInVisit, Visit, see
-from app.api.validation import field_errors
 from app.core import ids
 from app.core.errors import Conflict, Forbidden, Invalid
 from app.core.roles import PersonRole
 from app.dashboard import once, words
+from app.dashboard.forms import faults_of, validated
 from app.dashboard.page import abilities_of, act, make_router, open_page
 from app.dashboard.people import queries
 from app.users.schemas import UserCreate, UserPatch
@@ -78,7 +77,7 @@ async def post_people(visit: SignedInVisit, request: Request) -> Response:
     runtime = runtime_of(request)
     typed = {name: visit.form.get(name, "").strip() for name in _FIELDS}
     try:
-        body: UserCreate = _validated(UserCreate, typed | {"name": typed["name"] or None})
+        body = validated(UserCreate, typed | {"name": typed["name"] or None})
         async with act(request, visit) as (session, caller):
             invited = await users.invite_user(
                 session,
@@ -90,7 +89,7 @@ async def post_people(visit: SignedInVisit, request: Request) -> Response:
             )
             made = ids.to_text(ids.USER, invited.row.id)
     except Invalid as error:
-        return await _new_page(request, visit, typed, _by_field(error))
+        return await _new_page(request, visit, typed, faults_of(error, otherwise="email"))
     except Conflict as error:
         return await _new_page(request, visit, typed, {"email": error.detail})
     once.hand_over(visit, runtime, about=made, secret=invited.link.url(runtime.settings.public_url))
@@ -109,11 +108,11 @@ async def post_person(user: str, visit: SignedInVisit, request: Request) -> Resp
     abilities_of(request, visit).require_administer()
     typed = {name: visit.form.get(name, "").strip() for name in ("name", "role")}
     try:
-        body: UserPatch = _validated(UserPatch, typed | {"name": typed["name"] or None})
+        body = validated(UserPatch, typed | {"name": typed["name"] or None})
         async with act(request, visit) as (session, caller):
             await users.change_user(session, caller, user, changes=body.changes())
     except Invalid as error:
-        return await _page(request, visit, user, typed=typed, faults=_by_field(error))
+        return await _page(request, visit, user, typed=typed, faults=faults_of(error, otherwise="role"))
     except Conflict as error:
         return await _page(request, visit, user, typed=typed, faults={"role": error.detail})
     return see(f"/dashboard/people/{user}?done=saved")
@@ -235,14 +234,3 @@ def _may_manage(caller: Caller, role: PersonRole) -> bool:
 def _roles_for(caller: Caller) -> dict[str, str]:
     """Return the roles that this person may give, with what they mean."""
     return {role.value: meaning for role, meaning in ROLES.items() if _may_manage(caller, role)}
-
-
-def _validated(schema: Any, given: dict[str, Any]) -> Any:
-    try:
-        return schema.model_validate(given)
-    except ValidationError as error:
-        raise Invalid("A field cannot be used.", errors=field_errors(error.errors(), body=given)) from None
-
-
-def _by_field(error: Invalid) -> dict[str, str]:
-    return {fault.pointer.strip("/"): fault.detail for fault in error.errors} or {"email": error.detail}

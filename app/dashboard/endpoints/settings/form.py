@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from app.api.validation import field_errors
 from app.core.errors import FieldError, Invalid
 from app.dashboard.endpoints.settings.lengths import read_lengths, write_length, write_lengths
+from app.dashboard.forms import validated
 from app.endpoints.headers import MASK, open_headers
 from app.endpoints.patterns import EVERYTHING
 from app.endpoints.schemas import EndpointCreate, EndpointUpdate
@@ -133,7 +131,7 @@ def new_endpoint(typed: Typed) -> dict[str, Any]:
         Invalid: a value cannot be used; `errors` says which.
 
     """
-    checked: EndpointCreate = _validated(EndpointCreate, typed.given)
+    checked = validated(EndpointCreate, typed.given)
     return checked.model_dump(exclude={"application"})
 
 
@@ -144,7 +142,7 @@ def changed(typed: Typed, before: Typed) -> dict[str, Any]:
         Invalid: a value cannot be used; `errors` says which.
 
     """
-    checked: EndpointUpdate = _validated(EndpointUpdate, typed.changes(before))
+    checked = validated(EndpointUpdate, typed.changes(before))
     return checked.changes()
 
 
@@ -171,15 +169,6 @@ def by_field(errors: Iterable[FieldError], *, patterns: list[str]) -> dict[str, 
 def _comparable(name: str, value: Any) -> Any:
     """Return a value so that the order of patterns, which has no meaning, is no change."""
     return sorted(value) if name == "event_types" else value
-
-
-def _validated(schema: Any, given: Mapping[str, Any]) -> Any:
-    try:
-        return schema.model_validate(given)
-    except ValidationError as error:
-        raise Invalid(
-            "A field cannot be used as it is.", errors=field_errors(error.errors(), body=dict(given))
-        ) from None
 
 
 def _patterns(form: Mapping[str, str], values: Mapping[str, str]) -> list[str]:
