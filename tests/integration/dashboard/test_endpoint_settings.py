@@ -219,3 +219,13 @@ async def test_a_trial_on_another_workspace_s_event_finds_none(
 
     assert "There is no event" in answer.text
     assert "theirs.alone" not in answer.text
+
+
+async def test_trying_a_form_checks_its_address(owner: Browser, traffic: Traffic) -> None:
+    """Against the egress policy, at its field; nothing is saved."""
+    made = await traffic.endpoint(url=URL)
+
+    answer = await save(owner, traffic, made, url="http://10.0.0.1/hooks", check="1")
+
+    assert "private" in answer.text.partition('id="url-fault"')[2].partition("</p>")[0]
+    assert (await traffic.get(f"/v1/endpoints/{made['id']}"))["url"] == URL

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from app.deliveries.circuit_changes import settle_circuits
 from app.deliveries.record import Settle
+from app.stats.keeping import count_minutes
+from app.stats.spans import floor_to
 from tests.integration.api.traffic import uuid_of
 
 if TYPE_CHECKING:
@@ -260,3 +263,56 @@ async def test_who_disabled_an_endpoint_is_told_by_name(browse_as: BrowseAs, tra
     answer = await traffic.client.patch(path, json={"enabled": False}, headers=traffic.headers)
     assert answer.json()["disabled_reason"].startswith("Disabled by the API key ")
     assert "by the API key" in (await operator.get("/dashboard/endpoints")).text
+
+
+async def test_who_moved_the_circuit_is_told_by_name(browse_as: BrowseAs, traffic: Traffic) -> None:
+    """People by their addresses, programs by their keys, and Bellwire by its own name."""
+    made = await traffic.endpoint()
+    operator = await browse_as("operator")
+
+    await press(operator, made, "circuit/open")
+    await traffic.post(f"/v1/endpoints/{made['id']}/circuit/close", status=200)
+
+    history = (await operator.get(f"/dashboard/endpoints/{made['id']}")).text.partition('id="history"')[2]
+    assert "operator@example.com" in history
+    assert "usr_" not in history
+    assert "key_" not in history
+
+
+@pytest.mark.parametrize(("days", "tone"), [(3, ' class="text-warn"'), (80, "")])
+async def test_the_overview_tells_when_the_certificate_ends(
+    days: int, tone: str, app: FastAPI, owner: Browser, traffic: Traffic
+) -> None:
+    """In time to renew it; without an attempt that reached anybody nothing is said."""
+    made = await traffic.endpoint()
+    path = f"/dashboard/endpoints/{made['id']}"
+    await traffic.publish()
+    assert "<dt>Receiver</dt>" not in (await owner.get(path)).text
+    ends = app.state.runtime.clock.now() + timedelta(days=days, hours=1)
+
+    await traffic.attempt(
+        made,
+        ip="203.0.113.7",
+        http_version="1.1",
+        tls_version="TLSv1.3",
+        certificate_expires_at=int(ends.timestamp()),
+    )
+
+    page = (await owner.get(path)).text
+    assert "<code>203.0.113.7</code>, HTTP/1.1, TLSv1.3" in page
+    assert f"<dt>Certificate</dt><dd{tone}>expires" in page
+
+
+async def test_the_list_shows_latencies_step_by_step(app: FastAPI, owner: Browser, traffic: Traffic) -> None:
+    """The p95 of the range beside small bars of each of its steps; a dash where nothing was sent."""
+    made = await traffic.endpoint(event_types=["order.*"])
+    await traffic.endpoint(event_types=["invoice.*"])
+    await traffic.publish("order.placed")
+    await traffic.attempt(made, duration_ms=250.0)
+    now = floor_to(app.state.runtime.clock.now(), 1)
+    async with app.state.runtime.engine.begin() as connection:
+        await count_minutes(connection, [now - timedelta(minutes=1), now])
+
+    page = (await owner.get("/dashboard/endpoints?range=1h")).text
+
+    assert page.count('aria-label="p95, oldest first, at most 2') == 1

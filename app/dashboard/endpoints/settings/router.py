@@ -26,6 +26,7 @@ from app.dashboard.endpoints.shown import show
 from app.dashboard.page import OpenPage, abilities_of, act, open_page
 from app.endpoints import service
 from app.endpoints.filters import Filter, compile_filter
+from app.endpoints.targets import check_url
 from app.models import DEFAULT_APPLICATION_UID
 
 _CHANGED_MEANWHILE = (
@@ -144,6 +145,12 @@ async def _checked(
     **values: Any,
 ) -> Response:
     """Show what the form would do, and save nothing."""
+    url = typed.values["url"].strip()
+    if url:
+        try:
+            check_url(url, settings=opened.runtime.settings)
+        except Invalid as error:
+            faults |= form.by_field(error.errors, patterns=typed.patterns)
     content_filter: Filter | None = None
     if typed.filter is not None:
         try:
