@@ -14,6 +14,8 @@ _NAMES = {
     "ruby.rb.txt": "Ruby",
     "php.php.txt": "PHP",
     "java.java.txt": "Java",
+    "csharp.cs.txt": "C#, .NET 8",
+    "rust.rs.txt": "Rust",
 }
 
 

@@ -66,14 +66,14 @@ async def test_an_id_that_is_none_is_a_page_that_says_so(tab: str, owner: Browse
 async def test_a_viewer_sees_no_buttons_and_no_secrets(browse_as: BrowseAs, traffic: Traffic) -> None:
     """On no tab: no form but those of the frame, no query string, no header's value, no key."""
     made = await traffic.endpoint(
-        url="https://shop.example.com/hooks?token=hush", headers={"Authorization": "Bearer 8f1c"}
+        url="https://shop.example.com/hooks?token=hush", headers={"Authorization": "Bearer quiet-zephyr"}
     )
     viewer = await browse_as("viewer")
 
     for path in ("/dashboard/endpoints", *(f"/dashboard/endpoints/{made['id']}{tab}" for tab in TABS)):
         page = (await viewer.get(path)).text
         assert 'action="/dashboard/endpoints' not in page, path
-        for hidden in ("hush", "8f1c", made["secret"], "New endpoint"):
+        for hidden in ("hush", "quiet-zephyr", made["secret"], "New endpoint"):
             assert hidden not in page, (path, hidden)
 
 

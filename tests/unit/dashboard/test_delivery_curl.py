@@ -88,7 +88,7 @@ def test_the_shells_code_makes_the_signature(tmp_path: Path) -> None:
 
 
 def test_the_languages_that_are_promised_are_there() -> None:
-    """Seven for a shared secret, three for a public key."""
+    """Nine for a shared secret, three for a public key."""
     assert [snippet.key for snippet in snippets("hmac")] == [
         "python",
         "shell",
@@ -97,5 +97,7 @@ def test_the_languages_that_are_promised_are_there() -> None:
         "ruby",
         "php",
         "java",
+        "csharp",
+        "rust",
     ]
     assert [snippet.key for snippet in snippets("ed25519")] == ["python", "node", "go"]
