@@ -10,7 +10,7 @@ from __future__ import annotations
 import gzip
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -175,6 +175,20 @@ async def open_page(request: Request, visit: Visit) -> AsyncIterator[OpenPage]:
                 f"The database needed more than {READ_SECONDS:g} seconds for this page, so it was stopped. Go back and "
                 "narrow the range: a shorter time, one application, or one endpoint."
             ) from None
+
+
+@asynccontextmanager
+async def read_on(opened: OpenPage) -> AsyncIterator[OpenPage]:
+    """Open another read for a page that was left: a file is read in more than one.
+
+    Raises:
+        TooBusy: a statement took longer than READ_SECONDS.
+
+    """
+    async with opened.runtime.sessions() as session:
+        confine(session, opened.caller.workspace_id)
+        async with time_limit(session, seconds=READ_SECONDS):
+            yield replace(opened, session=session)
 
 
 @asynccontextmanager

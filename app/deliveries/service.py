@@ -1,4 +1,4 @@
-"""What a person can do with a delivery: look at it, send it again, cancel it.
+"""What a person can do with a delivery: look at it, send it again, cancel it (and `resolve.py`).
 
 A delivery's queue row is locked first, its own row after it, as the record of a result does: what is read of the
 two is of one moment.
@@ -63,7 +63,7 @@ SELECT coalesce(
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class LockedDelivery:
     """A delivery and its queue row, both locked; no queue row means that it is final."""
 
     delivery: Delivery
@@ -87,6 +87,35 @@ async def require_delivery(session: AsyncSession, caller: Caller, reference: str
     return found
 
 
+async def lock_delivery(session: AsyncSession, delivery_id: UUID) -> LockedDelivery:
+    """Lock a delivery and its queue row.
+
+    Raises:
+        TooBusy: it changes all the time.
+
+    """
+    for _ in range(_MAX_LOOKS):
+        queued = (
+            await session.scalars(
+                select(QueuedDelivery)
+                .where(QueuedDelivery.id == delivery_id)
+                .with_for_update()
+                .execution_options(populate_existing=True)
+            )
+        ).one_or_none()
+        delivery = (
+            await session.scalars(
+                select(Delivery)
+                .where(Delivery.id == delivery_id)
+                .with_for_update()
+                .execution_options(populate_existing=True)
+            )
+        ).one()
+        if (queued is None) == (State(delivery.state) in FINAL):
+            return LockedDelivery(delivery=delivery, queued=queued)
+    raise TooBusy("The delivery is changing at this moment. Send the same request again.")
+
+
 async def retry_delivery(
     session: AsyncSession, caller: Caller, reference: str, *, runtime: Runtime
 ) -> Delivery:
@@ -100,7 +129,7 @@ async def retry_delivery(
         NotFound: there is no such delivery.
 
     """
-    found = await _lock(session, (await require_delivery(session, caller, reference)).id)
+    found = await lock_delivery(session, (await require_delivery(session, caller, reference)).id)
     delivery, queued = found.delivery, found.queued
     if queued is not None and queued.state == LEASED:
         raise Conflict(
@@ -146,7 +175,7 @@ async def cancel_delivery(session: AsyncSession, caller: Caller, reference: str)
         NotFound: there is no such delivery.
 
     """
-    found = await _lock(session, (await require_delivery(session, caller, reference)).id)
+    found = await lock_delivery(session, (await require_delivery(session, caller, reference)).id)
     delivery, queued = found.delivery, found.queued
     if queued is None:
         raise Conflict(f"The delivery is {delivery.state} already, so there is nothing left to cancel.")
@@ -158,29 +187,6 @@ async def cancel_delivery(session: AsyncSession, caller: Caller, reference: str)
         session, caller, delivery, action="delivery.cancelled", before="sending" if sending else "pending"
     )
     return delivery, not sending
-
-
-async def _lock(session: AsyncSession, delivery_id: UUID) -> _Found:
-    for _ in range(_MAX_LOOKS):
-        queued = (
-            await session.scalars(
-                select(QueuedDelivery)
-                .where(QueuedDelivery.id == delivery_id)
-                .with_for_update()
-                .execution_options(populate_existing=True)
-            )
-        ).one_or_none()
-        delivery = (
-            await session.scalars(
-                select(Delivery)
-                .where(Delivery.id == delivery_id)
-                .with_for_update()
-                .execution_options(populate_existing=True)
-            )
-        ).one()
-        if (queued is None) == (State(delivery.state) in FINAL):
-            return _Found(delivery=delivery, queued=queued)
-    raise TooBusy("The delivery is changing at this moment. Send the same request again.")
 
 
 async def _require_open(session: AsyncSession, delivery: Delivery) -> Endpoint:

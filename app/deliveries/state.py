@@ -37,6 +37,7 @@ class Cause(StrEnum):
     RETRY = "retry"
     REPLAY = "replay"
     EXPIRED = "expired"
+    RESOLVED = "resolved"
 
 
 class QueueRow(StrEnum):
@@ -79,6 +80,7 @@ MOVES = (
     Move(State.PENDING, State.PENDING, Cause.RETRY, QueueRow.READY, "retry now: due at once, fresh schedule"),
     Move(State.PENDING, State.CANCELLED, Cause.CANCEL, QueueRow.DELETED, "cancelled, endpoint or application deleted, or event erased"),
     Move(State.PENDING, State.DEAD, Cause.EXPIRED, QueueRow.DELETED, "older than its deadline"),
+    Move(State.DEAD, State.CANCELLED, Cause.RESOLVED, QueueRow.DELETED, "marked resolved: somebody dealt with it by other means"),
     *(
         Move(source, State.PENDING, cause, QueueRow.READY, meaning)
         for source in (State.SUCCEEDED, State.DEAD, State.CANCELLED)

@@ -54,6 +54,11 @@ class Group:
     can_retry: bool
 
     @property
+    def key(self) -> str:
+        """What forms name it by."""
+        return f"{self.endpoint} {self.error_class}" if self.error_class else self.endpoint
+
+    @property
     def at_once(self) -> int:
         """How many one press of the button sends again."""
         return min(self.count, MOST_AT_ONCE)

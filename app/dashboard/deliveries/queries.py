@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, case, func, literal, select, true, union_all
+from sqlalchemy import case, func, literal, select, true, union_all
 from sqlalchemy.orm import aliased
 
 from app.core import ids
 from app.core.pagination import Keyset
+from app.dashboard.deliveries.joins import with_surroundings
 from app.dashboard.deliveries.rows import delivery_row
 from app.dashboard.search.conditions import Scope, on_deliveries
 from app.dashboard.search.values import STATES
@@ -99,32 +100,17 @@ async def read_rows(
         .correlate(one, EndpointRuntime)
         .lateral("head")
     )
+    statement = select(
+        one,
+        Endpoint,
+        EndpointRuntime,
+        QueuedDelivery,
+        func.coalesce(Application.uid, Application.name),
+        duration.c.duration_ms,
+        first.c.id,
+    )
     statement = (
-        select(
-            one,
-            Endpoint,
-            EndpointRuntime,
-            QueuedDelivery,
-            func.coalesce(Application.uid, Application.name),
-            duration.c.duration_ms,
-            first.c.id,
-        )
-        .join(Endpoint, and_(Endpoint.id == one.endpoint_id, Endpoint.workspace_id == scope.workspace_id))
-        .join(
-            EndpointRuntime,
-            and_(
-                EndpointRuntime.endpoint_id == one.endpoint_id,
-                EndpointRuntime.workspace_id == scope.workspace_id,
-            ),
-        )
-        .join(
-            Application,
-            and_(Application.id == one.application_id, Application.workspace_id == scope.workspace_id),
-        )
-        .outerjoin(
-            QueuedDelivery,
-            and_(QueuedDelivery.id == one.id, QueuedDelivery.workspace_id == scope.workspace_id),
-        )
+        with_surroundings(statement, one, workspace_id=scope.workspace_id)
         .outerjoin(duration, true())
         .outerjoin(first, QueuedDelivery.id.is_not(None))
     )

@@ -31,7 +31,7 @@ WAITS: dict[WaitReason, str] = {
     WaitReason.QUEUED: "queued",
 }
 # Stands for whatever is being sent before a delivery of a line that keeps its order.
-_ANOTHER = ids.lowest_uuid_at(0)
+ANOTHER = ids.lowest_uuid_at(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +57,7 @@ class DeliveryRow:
     hint: str | None
     duration_ms: float | None
     created_at: datetime
+    completed_at: datetime | None
     next_at: datetime | None
     # Why it waits, in a few words; None if it does not.
     wait: str | None
@@ -85,7 +86,7 @@ def delivery_row(
     """Return the row of a delivery; `head` is the first that waits in a line that keeps its order."""
     lane = lane_of(endpoint, runtime)
     if runtime.fifo and runtime.in_flight:
-        head = _ANOTHER
+        head = ANOTHER
     place = place_of(queued, runtime, head=head) if queued is not None else None
     wait = wait_of(place, lane, now=now) if place is not None else None
     sending = queued is not None and queued.state == LEASED
@@ -108,6 +109,7 @@ def delivery_row(
         hint=error[1],
         duration_ms=duration_ms,
         created_at=delivery.created_at,
+        completed_at=delivery.completed_at,
         next_at=next_attempt_at(place, lane, now=now) if place is not None else None,
         wait=WAITS[wait.reason] if wait is not None else None,
         can_retry=not sending and endpoint.deleted_at is None and (endpoint.enabled or delivery.test),

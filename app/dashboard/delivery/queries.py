@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from sqlalchemy import and_, case, func, literal, or_, select, text, tuple_
+from sqlalchemy import and_, case, func, literal, or_, select, tuple_
 from sqlalchemy.orm import aliased
 
 from app.core import ids
 from app.core.errors import NotFound
-from app.core.ids import lowest_uuid_at
-from app.deliveries.queries import lane_of
+from app.dashboard.deliveries.joins import lowest_after, with_surroundings
+from app.dashboard.deliveries.rows import ANOTHER
+from app.deliveries.queries import lane_of, place_of
 from app.deliveries.waiting import READY, Lane, Place
 from app.models import (
     Application,
@@ -39,26 +40,9 @@ if TYPE_CHECKING:
 ATTEMPTS_SHOWN = 100
 # How many wait in front is counted up to here.
 MOST_AHEAD = 1_000
-# A look into the audit log goes over so many entries of the workspace at most, newest first.
-MOST_ENTRIES = 20_000
 MOST_SECRETS = 20
-# A row's id is made a moment before or after the time that it carries.
-_SLACK = timedelta(minutes=1)
 # Read of the attempts that are shown whole, not of all in the timeline.
 _HEAVY = frozenset({"request_headers", "response_headers", "response_body"})
-
-# Names of people and keys are few; making them by a join would need ids in another form than the log has them.
-_HISTORY = text("""
-SELECT a.action, a.actor_kind, a.actor_id, a.created_at,
-  (SELECT json_object_agg(n.id, n.name) FROM (
-     SELECT id, coalesce(nullif(name, ''), email) AS name FROM users WHERE workspace_id = :workspace
-      ORDER BY id LIMIT 500) AS n) AS people,
-  (SELECT json_object_agg(n.id, n.name) FROM (
-     SELECT id, name FROM api_keys WHERE workspace_id = :workspace ORDER BY id LIMIT 500) AS n) AS keys
-  FROM (SELECT id, action, actor_kind, actor_id, object_id, created_at FROM audit_log
-         WHERE workspace_id = :workspace AND id >= :lowest ORDER BY id DESC LIMIT :most) AS a
- WHERE a.object_id = :object ORDER BY a.id
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,15 +70,6 @@ class FoundDelivery:
     ahead: int
     oldest_due_at: datetime | None
     secrets: Sequence[SealedSecret]
-
-
-@dataclass(frozen=True, slots=True)
-class Deed:
-    """What somebody did with the delivery."""
-
-    action: str
-    who: str
-    at: datetime
 
 
 async def require_delivery(session: AsyncSession, caller: Caller, reference: str) -> FoundDelivery:
@@ -131,7 +106,7 @@ async def list_attempts(
         .where(
             Attempt.workspace_id == delivery.workspace_id,
             Attempt.delivery_id == delivery.id,
-            Attempt.id >= _lowest(delivery),
+            Attempt.id >= lowest_after(delivery),
         )
         .scalar_subquery()
     )
@@ -148,7 +123,7 @@ async def list_attempts(
             Attempt.workspace_id == delivery.workspace_id,
             Attempt.delivery_id == delivery.id,
             # The first attempt comes after the delivery: partitions of earlier days are left alone.
-            Attempt.id >= _lowest(delivery),
+            Attempt.id >= lowest_after(delivery),
             or_(in_timeline, whole),
         )
         .order_by(Attempt.number, Attempt.stale, Attempt.id)
@@ -156,85 +131,36 @@ async def list_attempts(
     return [Attempt(**row._mapping) for row in rows]  # noqa: SLF001 - SQLAlchemy's public name
 
 
-async def list_deeds(session: AsyncSession, found: FoundDelivery) -> list[Deed]:
-    """Return who sent the delivery again or cancelled it, oldest first."""
-    delivery = found.delivery
-    rows = await session.execute(
-        _HISTORY,
-        {
-            "workspace": delivery.workspace_id,
-            "lowest": _lowest(delivery),
-            "most": MOST_ENTRIES,
-            "object": ids.to_text(ids.DELIVERY, delivery.id),
-        },
-    )
-    return [
-        Deed(
-            action=row.action,
-            who=_who(row.actor_kind, row.actor_id, people=row.people or {}, keys=row.keys or {}),
-            at=row.created_at,
-        )
-        for row in rows
-    ]
-
-
-def _who(kind: str, actor_id: str, *, people: dict[str, str], keys: dict[str, str]) -> str:
-    """Return an actor as people know it; who is gone keeps its id."""
-    if kind == "user":
-        return people.get(str(ids.from_text(ids.USER, actor_id)), actor_id)
-    if kind == "api_key":
-        name = keys.get(str(ids.from_text(ids.API_KEY, actor_id)))
-        return f"API key {name or actor_id}"
-    if kind == "command_line":
-        return f"{actor_id} (command line)"
-    return "Bellwire" if kind == "bellwire" else actor_id
-
-
 async def _find(session: AsyncSession, caller: Caller, delivery_id: UUID) -> FoundDelivery | None:
+    chosen = select(
+        Delivery,
+        Endpoint,
+        EndpointRuntime,
+        Application.name,
+        Event,
+        QueuedDelivery,
+        _ahead(),
+        _oldest_due(),
+        _secrets(),
+    )
     query = (
-        select(
-            Delivery,
-            Endpoint,
-            EndpointRuntime,
-            Application.name,
-            Event,
-            QueuedDelivery,
-            _ahead(),
-            _oldest_due(),
-            _secrets(),
-        )
-        .join(
-            Endpoint, and_(Endpoint.id == Delivery.endpoint_id, Endpoint.workspace_id == caller.workspace_id)
-        )
-        .join(
-            EndpointRuntime,
-            and_(
-                EndpointRuntime.endpoint_id == Delivery.endpoint_id,
-                EndpointRuntime.workspace_id == caller.workspace_id,
-            ),
-        )
-        .join(
-            Application,
-            and_(Application.id == Delivery.application_id, Application.workspace_id == caller.workspace_id),
-        )
+        with_surroundings(chosen, Delivery, workspace_id=caller.workspace_id)
         .outerjoin(Event, and_(Event.id == Delivery.event_id, Event.workspace_id == caller.workspace_id))
-        .outerjoin(
-            QueuedDelivery,
-            and_(QueuedDelivery.id == Delivery.id, QueuedDelivery.workspace_id == caller.workspace_id),
-        )
         .where(Delivery.workspace_id == caller.workspace_id, Delivery.id == delivery_id)
     )
     row = (await session.execute(query)).one_or_none()
     if row is None:
         return None
     delivery, endpoint, runtime, application_name, event, queued, ahead, oldest_due_at, secrets = row
+    # Of a FIFO lane one goes at a time, in order.
+    behind = runtime.fifo and (bool(ahead) or runtime.in_flight > 0)
     return FoundDelivery(
         delivery=delivery,
         endpoint=endpoint,
         application_name=application_name,
         event=event,
         queued=queued,
-        place=_place(queued, runtime, ahead=ahead) if queued else None,
+        place=place_of(queued, runtime, head=ANOTHER if behind else None) if queued else None,
         lane=lane_of(endpoint, runtime),
         ahead=ahead or 0,
         oldest_due_at=oldest_due_at,
@@ -306,19 +232,3 @@ def _secret(row: list[Any]) -> SealedSecret:
         created_at=datetime.fromisoformat(created_at),
         expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
     )
-
-
-def _place(row: QueuedDelivery, runtime: EndpointRuntime, *, ahead: int) -> Place:
-    """Return where the delivery stands; of a FIFO lane one goes at a time, in order."""
-    return Place(
-        state=row.state,
-        trigger=row.trigger,
-        forced=row.rank < 0,
-        due_at=row.due_at,
-        behind_another=runtime.fifo and row.rank >= 0 and (ahead > 0 or runtime.in_flight > 0),
-        blocks=row.id == runtime.fifo_blocked_by,
-    )
-
-
-def _lowest(delivery: Delivery) -> UUID:
-    return lowest_uuid_at(int((delivery.created_at - _SLACK).timestamp() * 1000))

@@ -12,9 +12,10 @@ from app.core.errors import Conflict, NotFound
 from app.dashboard.delivery import queries
 from app.dashboard.delivery.exchange import redirect_of
 from app.dashboard.delivery.har import har_of
-from app.dashboard.delivery.timeline import key_of
+from app.dashboard.delivery.steps import key_of
 from app.dashboard.delivery.view import ShownAttempt, attempt_number, read_attempt, read_page
 from app.dashboard.page import abilities_of, act, make_router, open_page
+from app.deliveries.resolve import MAX_REASON_CHARS, read_reason, resolve_delivery
 from app.deliveries.service import cancel_delivery, retry_delivery
 from app.endpoints.service import update_endpoint
 
@@ -24,6 +25,7 @@ _DONE = {
     "retried": "It is due now, with a fresh schedule and deadline; the webhook-id stays the same.",
     "cancelled": "The delivery is cancelled: nothing more is sent.",
     "cancelling": "It is being sent at this moment, and ends as cancelled when the attempt is over.",
+    "resolved": "It is marked as resolved: no dead letter any more, and cancelled on record. It can still be sent again.",
     "saved": "The redirect's target is the endpoint's URL now. Retry the delivery to try it.",
 }
 
@@ -34,7 +36,11 @@ async def get_delivery(delivery: str, visit: SignedInVisit, request: Request) ->
     async with open_page(request, visit) as opened:
         page = await read_page(opened, delivery)
     return opened.page(
-        "delivery/delivery.html", nav="deliveries", page=page, notice=_DONE.get(opened.query.get("done", ""))
+        "delivery/delivery.html",
+        nav="deliveries",
+        page=page,
+        notice=_DONE.get(opened.query.get("done", "")),
+        most_reason_characters=MAX_REASON_CHARS,
     )
 
 
@@ -55,6 +61,17 @@ async def post_cancel(delivery: str, visit: SignedInVisit, request: Request) -> 
     async with act(request, visit) as (session, caller):
         _, final = await cancel_delivery(session, caller, delivery)
     return _see(delivery, done="cancelled" if final else "cancelling")
+
+
+@router.post("/deliveries/{delivery}/resolve")
+async def post_resolve(delivery: str, visit: SignedInVisit, request: Request) -> Response:
+    """Mark a dead delivery as resolved; a line that it held up goes on."""
+    abilities_of(request, visit).require_operate()
+    reason = read_reason(visit.form.get("reason", ""))
+    async with act(request, visit) as (session, caller):
+        await resolve_delivery(session, caller, delivery, reason=reason)
+    request.app.state.waker.wake()
+    return _see(delivery, done="resolved")
 
 
 @router.post("/deliveries/{delivery}/save-url")

@@ -10,6 +10,7 @@ from app.core import ids
 from app.dashboard.delivery import queries
 from app.dashboard.delivery.advice import Advice, advise
 from app.dashboard.delivery.curl import curl_command
+from app.dashboard.delivery.deeds import list_deeds
 from app.dashboard.delivery.diff import Comparison, Side, compare
 from app.dashboard.delivery.exchange import (
     Received,
@@ -22,7 +23,8 @@ from app.dashboard.delivery.exchange import (
 )
 from app.dashboard.delivery.signature import SignatureCheck, check_signature
 from app.dashboard.delivery.snippets import Snippet, snippets
-from app.dashboard.delivery.timeline import Step, key_of, timeline, trigger_words
+from app.dashboard.delivery.steps import Step, key_of, trigger_words
+from app.dashboard.delivery.timeline import timeline
 from app.dashboard.delivery.waterfall import Phase, waterfall
 from app.deliveries.state import FINAL, State
 from app.deliveries.waiting import LEASED
@@ -34,7 +36,8 @@ if TYPE_CHECKING:
 
     from app.core.context import Caller
     from app.core.runtime import Runtime
-    from app.dashboard.delivery.queries import Deed, FoundDelivery
+    from app.dashboard.delivery.deeds import Deed
+    from app.dashboard.delivery.queries import FoundDelivery
     from app.dashboard.page import OpenPage
     from app.models import Attempt
 
@@ -100,7 +103,7 @@ async def read_page(opened: OpenPage, reference: str) -> DeliveryPage:
     attempts = await queries.list_attempts(opened.session, found, shown=numbers, until=until)
     deeds: list[Deed] = []
     if opened.may_see("audit") or opened.may.operate:
-        deeds = await queries.list_deeds(opened.session, found)
+        deeds = await list_deeds(opened.session, found)
     return _page(found, attempts, deeds, wanted=wanted, pair=pair, until=until, opened=opened)
 
 

@@ -34,7 +34,7 @@ _TITLES = {
 _PERSON = {
     WaitReason.ENDPOINT_DISABLED: "nothing is sent until somebody enables it",
     WaitReason.ENDPOINT_PAUSED: "nothing is sent until somebody resumes it; “Retry now” goes through",
-    WaitReason.FIFO_BLOCKED: "a dead delivery stands before it in this FIFO line: retry or cancel that one",
+    WaitReason.FIFO_BLOCKED: "a dead delivery stands before it in this FIFO line: retry that one, or mark it as resolved",
 }
 
 

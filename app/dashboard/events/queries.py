@@ -45,9 +45,11 @@ class EventRow:
     application: str
     application_name: str
     uid: str | None
+    correlation_id: str | None
     size: int | None
     erased: bool
     created_at: datetime
+    occurred_at: datetime
     # How many deliveries there are, and in which state.
     matched: int
     succeeded: int
@@ -108,9 +110,11 @@ async def list_rows(opened: OpenPage, query: Query, *, page: PageRequest) -> Pag
             one.application_id,
             func.coalesce(Application.uid, Application.name).label("name"),
             one.uid,
+            one.correlation_id,
             func.octet_length(one.data).label("size"),
             one.data_erased_at,
             one.created_at,
+            one.occurred_at,
             one.deliveries,
             *(counted.c[state] for state in _STATES),
         )
@@ -261,9 +265,11 @@ def _event_row(row: Any) -> EventRow:
         application=ids.to_text(ids.APPLICATION, row.application_id),
         application_name=row.name,
         uid=row.uid,
+        correlation_id=row.correlation_id,
         size=row.size,
         erased=row.data_erased_at is not None,
         created_at=row.created_at,
+        occurred_at=row.occurred_at,
         matched=row.deliveries,
         succeeded=row.succeeded,
         waiting=row.pending,

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.access import audit
+from app.api.auth import runtime_of
 from app.api.browser import SignedInVisit, Visit, see
 from app.core import ids
-from app.core.errors import Conflict, Invalid, NotFound, RequestError, TooBusy
-from app.core.pagination import PageRequest
+from app.core.errors import Conflict, Invalid, NotFound, RequestError
 from app.dashboard.events import queries
+from app.dashboard.events.export import HEADINGS, event_lines
 from app.dashboard.events.publishing import faults_by_field, publish, read_form
 from app.dashboard.events.shown import VIEWS, cloud_event, curl
 from app.dashboard.events.unmatched import reasons_of
+from app.dashboard.exporting.answer import export
+from app.dashboard.lists import list_page, page_of
 from app.dashboard.page import OpenPage, abilities_of, act, make_router, open_page
 from app.dashboard.picks import back_with, notice_of, retry_all
-from app.dashboard.saved_views.queries import views_of_page
-from app.dashboard.search.address import read_search
 from app.deliveries.cancel import cancel_pending
+from app.endpoints.trial import send_test
 from app.events.service import erase, require_event
+
+if TYPE_CHECKING:
+    from app.dashboard.search.address import Search
 
 router = make_router()
 
-ROWS = 25
 # As many of one event's deliveries are sent again by one press.
 MOST_AT_ONCE = 50
 EXAMPLE = '{\n  "order": {"id": 42, "total": "129.90"}\n}'
@@ -40,30 +44,20 @@ _DONE = {
 @router.get("/events")
 async def get_events(visit: SignedInVisit, request: Request) -> Response:
     """List events: what is asked for, newest first, with how far each one has come."""
-    opened: OpenPage | None = None
-    search = read_search(request.url.path, dict(request.query_params))
-    shown: dict[str, Any] = {"found": None, "failure": None, "views": [], "ever": True}
-    try:
-        async with open_page(request, visit) as opened:
-            if not search.faults:
-                wanted = PageRequest(limit=ROWS, cursor=opened.query.get("cursor") or None)
-                shown["found"] = await queries.list_rows(opened, search.query, page=wanted)
-                if not shown["found"].rows and not search.query.terms:
-                    shown["ever"] = await queries.has_any(opened)
-            shown["views"] = await views_of_page(opened, "events")
-    except TooBusy as error:
-        if opened is None:
-            raise
-        shown["failure"] = error.detail
-    return opened.page(
-        "events/list.html",
+    return await list_page(
+        request,
+        visit,
         nav="events",
-        status=503 if shown["failure"] else 200,
-        notice=notice_of(opened.query),
-        search=search,
-        request_id=request.state.request_id,
-        **shown,
+        template="events/list.html",
+        read=_read,
+        unread={"found": None, "ever": True},
     )
+
+
+@router.post("/events/export")
+async def post_export(visit: SignedInVisit, request: Request) -> Response:
+    """Give the list as a file; NDJSON has the data of each event."""
+    return await export(request, visit, what="events", headings=HEADINGS, lines=event_lines)
 
 
 @router.get("/events/new")
@@ -172,6 +166,24 @@ async def post_retry(event: str, visit: SignedInVisit, request: Request) -> Resp
     return back_with(visit.form.get("next"), outcome)
 
 
+@router.post("/events/{event}/test")
+async def post_test(event: str, visit: SignedInVisit, request: Request) -> Response:
+    """Send a copy of an event to one endpoint alone, as a test of it: once, outside all figures."""
+    abilities_of(request, visit).require_operate()
+    endpoint = visit.form.get("endpoint", "")
+    async with open_page(request, visit) as opened:
+        row = (await _require(opened, event)).row
+    if row.data is None:
+        raise NotFound("The data of this event was erased, so there is nothing to test with.")
+    async with act(request, visit) as (session, caller):
+        sent = await send_test(
+            session, caller, endpoint, clock=runtime_of(request).clock, event_type=row.type, data=row.data
+        )
+        delivery = ids.to_text(ids.DELIVERY, sent.id)
+    request.app.state.waker.wake()
+    return see(f"/dashboard/endpoints/{endpoint}/test?sent={delivery}#result")
+
+
 @router.post("/events/{event}/cancel")
 async def post_cancel(event: str, visit: SignedInVisit, request: Request) -> Response:
     """Cancel what still waits of an event."""
@@ -187,6 +199,12 @@ async def post_erase(event: str, visit: SignedInVisit, request: Request) -> Resp
     async with act(request, visit) as (session, caller):
         await erase(session, caller, event)
     return see(f"/dashboard/events/{event}?done=erased")
+
+
+async def _read(opened: OpenPage, search: Search) -> dict[str, Any]:
+    found = await queries.list_rows(opened, search.query, page=page_of(opened))
+    asked = bool(found.rows or search.query.terms)
+    return {"found": found, "ever": asked or await queries.has_any(opened)}
 
 
 async def _cancel(request: Request, visit: Visit, *, event: str) -> None:

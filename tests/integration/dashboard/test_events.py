@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 from typing import TYPE_CHECKING, Any
 
 from app.deliveries.record import Settle
-from tests.integration.api.traffic import Traffic
+from tests.integration.api.traffic import Traffic, uuid_of
 
 if TYPE_CHECKING:
     import httpx2
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from tests.integration.people.conftest import Browser
 
 LIST = "/dashboard/events"
+TAG = re.compile(r"<[^>]*>")
 _ROW = re.compile(r'<tr id="(evt_[0-9a-z]+)" data-row>')
 _STATEMENTS = re.compile(r'desc="(\d+) statements"')
 NASTY = '"><script>alert(1)</script>'
@@ -145,6 +147,10 @@ async def test_the_data_is_shown_as_it_was_published(
         assert "9007199254740993" in page
         assert "<b>bold" not in page
         assert "&lt;b&gt;bold" in page
+        spread = '{\n  "id": 9007199254740993,\n  "note": "<b>bold</b>"\n}' in html.unescape(
+            TAG.sub("", page)
+        )
+        assert spread is (view in ("pretty", "nonsense"))
     file = await owner.get(f"{LIST}/{event}/data")
     assert file.content == b'{"id":9007199254740993,"note":"<b>bold</b>"}'
     assert file.headers["content-disposition"] == f'attachment; filename="{event}.json"'
@@ -272,3 +278,37 @@ async def test_who_may_only_look_changes_nothing(browse_as: BrowseAs, traffic: T
 async def _states(traffic: Traffic, event: dict[str, Any]) -> dict[str, str]:
     found = (await traffic.get(f"/v1/events/{event['id']}/deliveries"))["data"]
     return {each["endpoint"]["id"]: each["state"] for each in found}
+
+
+async def test_an_event_is_tried_on_one_endpoint(owner: Browser, traffic: Traffic) -> None:
+    """As a test: a copy for that endpoint alone, also one that did not match; the event itself stays as it is."""
+    await traffic.endpoint()
+    other = await traffic.endpoint(event_types=["user.*"])
+    event = await traffic.publish(data={"order": 7})
+    path = f"{LIST}/{event['id']}"
+    assert (await owner.submit(f"{path}/test", at=path)).status_code == 404
+    assert (await owner.submit(f"{path}/test", at=path, endpoint="ep_nothing")).status_code == 404
+    assert 'form="as-test"' in (await owner.get(path)).text
+
+    answer = await owner.submit(f"{path}/test", at=path, endpoint=other["id"])
+
+    assert answer.headers["location"].startswith(f"/dashboard/endpoints/{other['id']}/test?sent=dlv_")
+    (claimed,) = await traffic.claim(other)
+    assert claimed.event_id != uuid_of(event)
+    await traffic.finish(claimed)
+    assert "&#34;order&#34;" in (await owner.get(answer.headers["location"])).text
+    assert (await traffic.delivery_of(event))["state"] == "pending"
+
+
+async def test_without_data_there_is_nothing_to_test_with(owner: Browser, traffic: Traffic) -> None:
+    """The buttons are absent, and the form says why."""
+    endpoint = await traffic.endpoint()
+    event = await traffic.publish()
+    path = f"{LIST}/{event['id']}"
+    await traffic.client.delete(f"/v1/events/{event['id']}/data", headers=traffic.headers)
+
+    answer = await owner.submit(f"{path}/test", at=path, endpoint=endpoint["id"])
+
+    assert answer.status_code == 404
+    assert "there is nothing to test with" in answer.text
+    assert "as-test" not in (await owner.get(path)).text

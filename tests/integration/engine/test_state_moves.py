@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 QUEUE_ROWS = (QueueRow.READY, QueueRow.LEASED, QueueRow.SCHEDULED)
 # What a person asks for goes through `require_move` in the service; replays are not built yet.
-ELSEWHERE = {Cause.RETRY, Cause.REPLAY}
+ELSEWHERE = {Cause.RETRY, Cause.REPLAY, Cause.RESOLVED}
 
 Seen = tuple[State | None, State, QueueRow]
 

@@ -32,6 +32,7 @@ TABLE = {
     (P, P, Cause.RETRY, QueueRow.READY),
     (P, X, Cause.CANCEL, QueueRow.DELETED),
     (P, D, Cause.EXPIRED, QueueRow.DELETED),
+    (D, X, Cause.RESOLVED, QueueRow.DELETED),
     (OK, P, Cause.RETRY, QueueRow.READY),
     (D, P, Cause.RETRY, QueueRow.READY),
     (X, P, Cause.RETRY, QueueRow.READY),
@@ -62,9 +63,10 @@ def test_only_moves_of_the_table_are_legal(source: State | None, target: State, 
 
 
 def test_final_states_have_no_queue_row() -> None:
-    """What is final has left the queue, and only a person brings it back."""
+    """What is final has left the queue; only a person brings it back, or marks a dead one as resolved."""
     assert {move.target for move in MOVES if move.queue_row is QueueRow.DELETED} == FINAL
-    assert {move.cause for move in MOVES if move.source in FINAL} == {Cause.RETRY, Cause.REPLAY}
+    leaving = {(move.cause, move.target) for move in MOVES if move.source in FINAL}
+    assert leaving == {(Cause.RETRY, P), (Cause.REPLAY, P), (Cause.RESOLVED, X)}
 
 
 def test_each_move_says_what_it_means() -> None:
