@@ -65,6 +65,17 @@ class Traffic:
 
     async def finish(self, claimed: Claimed, settle: Settle = Settle.SUCCEEDED, **fields: Any) -> None:
         """Record a result, as a worker does."""
+        await self.finish_all([claimed], settle, **fields)
+
+    async def finish_all(
+        self, claimed: list[Claimed], settle: Settle = Settle.SUCCEEDED, **fields: Any
+    ) -> None:
+        """Record results in one transaction."""
+        finished = [self._finished(each, settle, **fields) for each in claimed]
+        async with self.app.state.runtime.engine.begin() as connection:
+            await record(connection, finished)
+
+    def _finished(self, claimed: Claimed, settle: Settle, **fields: Any) -> Finished:
         runtime = self.app.state.runtime
         succeeded = settle is Settle.SUCCEEDED
         defaults: dict[str, Any] = {
@@ -78,7 +89,7 @@ class Traffic:
             "request_url": URL,
             "request_headers": orjson.dumps([["webhook-id", "evt_x"], ["authorization", "***"]]),
         }
-        finished = Finished(
+        return Finished(
             id=claimed.id,
             token=claimed.token,
             settle=settle,
@@ -95,8 +106,6 @@ class Traffic:
             worker="worker-1:1",
             **(defaults | fields),
         )
-        async with runtime.engine.begin() as connection:
-            await record(connection, [finished])
 
     async def attempt(
         self, endpoint: dict[str, Any], settle: Settle = Settle.SUCCEEDED, **fields: Any

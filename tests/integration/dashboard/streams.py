@@ -57,9 +57,11 @@ class Stream:
 
 
 @asynccontextmanager
-async def open_stream(app: FastAPI, browser: Browser, path: str) -> AsyncIterator[Stream]:
+async def open_stream(
+    app: FastAPI, browser: Browser, path: str, *, headers: dict[str, str] | None = None
+) -> AsyncIterator[Stream]:
     """Open a stream with a browser's cookies; at the end the browser goes away."""
-    request = browser.build_request("GET", path)
+    request = browser.build_request("GET", path, headers=headers)
     gone = asyncio.Event()
     asked = False
 
