@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 
 from app.api import templating
 from app.dashboard import words
-from app.dashboard.assets import asset
+from app.dashboard.assets import asset, scripts
 from app.dashboard.json_view import json_html
 
 # Key of the page, path below /dashboard, what it is called, the letter that goes there after `g`.
@@ -47,6 +47,7 @@ def install() -> None:
             "capped": words.capped,
             "json_html": json_html,
             "plural": words.plural,
+            "scripts": scripts,
             "time_tag": words.time_tag,
         },
         filters=words.FILTERS,

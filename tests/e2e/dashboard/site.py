@@ -26,7 +26,13 @@ MARKUP = "<img src=x onerror=alert(1)><b>bold</b><script>alert(2)</script>"
 
 # GET routes that are no page: streams, and files of ours.
 NO_PAGES = frozenset(
-    {"/dashboard/changes", "/dashboard/live/rows", "/dashboard/{rest:path}", "/static/{name}"}
+    {
+        "/dashboard/changes",
+        "/dashboard/live/rows",
+        "/dashboard/{rest:path}",
+        "/static/{name}",
+        "/static/script/{version}/{name}",
+    }
 )
 _PARAMETER = re.compile(r"/(?P<before>[a-z-]+)/\{(?P<name>[a-z_]+)(:[a-z]+)?\}")
 

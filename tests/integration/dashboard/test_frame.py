@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
+from urllib.parse import urljoin
 
 from tests.integration.people.conftest import CSRF
 
@@ -91,3 +93,27 @@ async def test_a_page_is_compressed_unless_it_shows_a_secret(owner: Browser, tra
     assert hidden.headers["content-encoding"] == "gzip"
     assert "whsec_" in shown.text
     assert "content-encoding" not in shown.headers
+
+
+async def test_every_part_of_the_script_may_be_kept_for_ever(owner: Browser) -> None:
+    """The page names all that its modules import, by addresses that change with the content."""
+    page = (await owner.get("/dashboard/")).text
+    named = re.findall(r'(?:src|href)="(/static/[^"]+\.js)"', page)
+    imported: set[str] = set()
+    for address in named:
+        answer = await owner.get(address)
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+        assert "immutable" in answer.headers["cache-control"]
+        imported |= set(re.findall(r'^import .*"(\./.+)";', answer.text, re.MULTILINE))
+        for later in re.findall(r'import\("(\./.+?)"\)', answer.text):
+            assert (await owner.get(urljoin(address, later))).status_code == 200, later
+
+    assert imported == {f"./{address.rsplit('/', 1)[1]}" for address in named[1:]}
+
+
+async def test_what_another_release_named_is_not_kept(owner: Browser) -> None:
+    """While servers change, a page of one asks another: it is answered, and the answer does not stay."""
+    for address in ("/static/script/0123456789ab/live.js", "/static/dashboard.css?v=0123456789ab"):
+        answer = await owner.get(address)
+
+        assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache")

@@ -115,6 +115,7 @@ PAGES = {
     "/problems",
     "/problems/{slug}",
     "/static/app.css",
+    "/static/script/{version}/{name}",
     "/static/{name}",
 }
 # Pages of the dashboard: every one of them is walked in tests/integration/dashboard/test_walls.py, by people.

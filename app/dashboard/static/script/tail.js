@@ -1,7 +1,12 @@
-// The live tail: rows come as texts, and each is put as text into a copy of the page's own row.
+// The live tail, loaded on its page: rows come as texts, and each is put as text into a copy of the page's own row.
+import { $, $$, kept } from "./base.js";
+import { ACTS } from "./keys.js";
+import { follow, show, state } from "./live.js";
+import { zone } from "./times.js";
+
 const MOST = 500;
 
-export function start(section, { $, $$, kept, show, zone, at }) {
+export function start(section) {
   const body = $("tbody", section), model = $("template", section), says = $("#tail-state"), waiting = [];
   let stream, held = false, over = false, sampling = 1;
   const still = () => held || over || scrollY > 200 || kept("pause") === "on";
@@ -45,13 +50,13 @@ export function start(section, { $, $$, kept, show, zone, at }) {
 
   function turn() {
     stream?.close();
-    if (document.hidden || at() === "out") return;
+    if (document.hidden || state === "out") return;
     stream = new EventSource(section.dataset.tail);
-    stream.addEventListener("ready", () => at() !== "paused" && show("live"));
+    stream.addEventListener("ready", () => state !== "paused" && show("live"));
     stream.addEventListener("gone", () => { stream.close(); show("out"); });
     stream.addEventListener("rows", (event) => take(JSON.parse(event.data)));
     stream.addEventListener("error", function () {
-      if (this !== stream || at() === "out") return;
+      if (this !== stream || state === "out") return;
       show("away");
       if (this.readyState === EventSource.CLOSED) setTimeout(turn, 10000);
     });
@@ -60,7 +65,11 @@ export function start(section, { $, $$, kept, show, zone, at }) {
   body.addEventListener("pointerenter", () => { over = true; say(); });
   body.addEventListener("pointerleave", () => { over = false; draw(); });
   addEventListener("scroll", draw, { passive: true });
+  document.addEventListener("visibilitychange", turn);
+  addEventListener("pagehide", () => stream?.close());
+  addEventListener("pageshow", (event) => event.persisted && turn());
+  ACTS[" "] = () => { held = !held; draw(); };
+  follow(draw);
   turn();
   say();
-  return { turn, draw, stop: () => stream?.close(), toggle: () => { held = !held; draw(); } };
 }
