@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi.routing import APIRoute
 
@@ -76,12 +76,10 @@ class Site:
 
         return _PARAMETER.sub(fill, template)
 
-    async def open_context(self, **options: object) -> BrowserContext:
-        """Open a browser in which the admin is signed in."""
+    async def open_context(self, **options: Any) -> BrowserContext:
+        """Open a browser in which the admin is signed in, unless another state is given."""
         context = await self.browser.new_context(
-            base_url=self.url,
-            storage_state=self.state,  # type: ignore[arg-type]
-            **options,  # type: ignore[arg-type]
+            **{"base_url": self.url, "storage_state": self.state, **options}
         )
         context.set_default_timeout(BOUND_MS)
         return context
@@ -112,6 +110,12 @@ class Witness:
         )
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("requestfinished", self._note)
+
+    def forget(self) -> None:
+        """Begin anew, with another page."""
+        self.foreign.clear()
+        self.errors.clear()
+        self._finished.clear()
 
     def _note(self, request: Request) -> None:
         self._finished.append(request)
@@ -163,8 +167,10 @@ async def fill(scene: Scene) -> tuple[dict[str, str], str]:
         ("attempts", "event_type", "event_id"),
     ):
         stack.sql(f"UPDATE {table} SET {column} = %s WHERE {event_column} = %s", (MARKUP, event_id))  # noqa: S608 - names of ours
-    # The circuit of /failing opens, and what comes for it waits.
+    # The circuit of /failing opens, and what comes for it waits. No more rows than that: each of them is looked at.
     for _ in range(12):
+        assert await publish("dead.more") is not None
+    for _ in range(2):
         assert await publish("order.placed") is not None
     await wait_until(
         lambda: stack.number("SELECT count(*) FROM endpoint_runtime WHERE circuit_state = 'open'") > 0,
@@ -192,9 +198,9 @@ async def fill(scene: Scene) -> tuple[dict[str, str], str]:
     return objects, next(each["id"] for each in found if each["event"]["id"] == dead.id)
 
 
-async def sign_in(scene: Scene, browser: Browser) -> dict[str, object]:
+async def sign_in(scene: Scene, browser: Browser, *, email: str = "admin@example.com") -> dict[str, object]:
     """Sign an admin in, as people do it the first time: with a login link."""
-    invited = await scene.stack.client.post("/v1/users", json={"email": "admin@example.com", "role": "admin"})
+    invited = await scene.stack.client.post("/v1/users", json={"email": email, "role": "admin"})
     link = invited.json()["login_link"]["url"]
     context = await browser.new_context()
     page = await context.new_page()
