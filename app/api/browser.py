@@ -28,6 +28,7 @@ from app.api.client_address import address_of
 from app.api.problems import TooLarge, UnsupportedMediaType, problem_response
 from app.api.redirects import safe_next
 from app.api.templating import render
+from app.api.theme import cookie_name, theme_of, uses_https
 from app.core.db import Autocommit
 from app.core.errors import Forbidden, Invalid
 
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from app.core.context import Caller
     from app.core.settings import Settings
 
-# `__Host-`: the browser takes it over https only, for this host and all of its paths, and lets no other host set it.
-SECURE_PREFIX = "__Host-"
 SESSION_COOKIE = "bellwire"
 DEVICE_COOKIE = "bellwire-device"
 DEVICE_SECONDS = 365 * 86_400
@@ -102,6 +101,7 @@ class Visit:
     session: Session | None
     caller: Caller | None
     device: str | None
+    theme: str | None = None
     form: dict[str, str] = field(default_factory=dict)
     _cookies: dict[str, tuple[str, int | None]] = field(default_factory=dict)
 
@@ -243,17 +243,6 @@ class PageRoute(APIRoute):
         return handle
 
 
-def uses_https(request: Request) -> bool:
-    """Tell whether people reach this server over https, by its public address: a proxy in front may end TLS."""
-    settings: Settings = request.app.state.settings
-    return settings.public_url.lower().startswith("https://")
-
-
-def cookie_name(name: str, *, secure: bool) -> str:
-    """Return a cookie's name; browsers refuse the prefix on plain http."""
-    return SECURE_PREFIX + name if secure else name
-
-
 def page(
     name: str,
     visit: Visit,
@@ -315,7 +304,7 @@ async def _open_visit(request: Request, *, secure: bool) -> Visit:
             session = await find(connection, token, settings=runtime.settings)
     else:
         token = ""
-    visit = Visit(token=token, session=session, caller=None, device=device)
+    visit = Visit(token=token, session=session, caller=None, device=device, theme=theme_of(request))
     if session is not None:
         visit.caller = session.caller(address=address_of(request), request_id=request.state.request_id)
         request.state.caller = visit.caller

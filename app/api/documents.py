@@ -14,6 +14,7 @@ from app.api.html import Html, join, page, prose, tag
 from app.api.openapi import describe
 from app.api.problem_types import PROBLEM_TYPES, ProblemType, find_problem_type
 from app.api.reference import render_reference
+from app.api.theme import theme_of
 from app.core.errors import NotFound
 
 _PAGE_HEADERS = {
@@ -21,6 +22,8 @@ _PAGE_HEADERS = {
     "frame-ancestors 'none'",
     "Cache-Control": "no-cache",
 }
+# How every page of `app.api.html` begins; the colours are put in here, since the pages are made once for all.
+_ROOT = b'<html lang="en">'
 
 router = APIRouter(include_in_schema=False)
 
@@ -48,7 +51,7 @@ async def get_openapi_document(request: Request) -> Response:
 @router.get("/docs")
 async def get_reference(request: Request) -> Response:
     """Return the reference, as a page."""
-    return _html(_documents(request).reference)
+    return _html(_documents(request).reference, request)
 
 
 @router.get("/docs/reference.css")
@@ -58,7 +61,7 @@ async def get_style() -> Response:
 
 
 @router.get("/problems")
-async def list_problems() -> Response:
+async def list_problems(request: Request) -> Response:
     """Return all kinds of problem, as a page."""
     rows = [
         tag(
@@ -74,17 +77,18 @@ async def list_problems() -> Response:
         page(
             title="Problems of the Bellwire API",
             main=join([tag("h1", "Problems"), tag("table", heads, tag("tbody", rows)), _back()]),
-        )
+        ),
+        request,
     )
 
 
 @router.get("/problems/{slug}")
-async def get_problem(slug: str) -> Response:
+async def get_problem(slug: str, request: Request) -> Response:
     """Return what one kind of problem means and what to do about it, as a page."""
     kind = find_problem_type(slug)
     if kind is None:
         raise NotFound(f"There is no problem type {slug!r}. All of them are listed at /problems.")
-    return _html(_problem_page(kind))
+    return _html(_problem_page(kind), request)
 
 
 @router.get("/")
@@ -134,8 +138,12 @@ def _documents(request: Request) -> Documents:
     return documents
 
 
-def _html(content: bytes) -> Response:
-    return Response(content, media_type="text/html; charset=utf-8", headers=_PAGE_HEADERS)
+def _html(content: bytes, request: Request) -> Response:
+    theme = theme_of(request)
+    if theme is not None:
+        content = content.replace(_ROOT, _ROOT[:-1] + f' data-theme="{theme}">'.encode(), 1)
+    headers = _PAGE_HEADERS | {"Vary": "Cookie"}
+    return Response(content, media_type="text/html; charset=utf-8", headers=headers)
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ import base64
 import binascii
 from typing import TYPE_CHECKING
 
-from app.api.browser import cookie_name, uses_https
+from app.api.theme import cookie_name, uses_https
 from app.core.crypto import CannotDecrypt
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from sqlalchemy import event
 
 from app.access.sessions import FoundSession
 from app.api.auth import header_of, runtime_of
-from app.api.browser import PageRoute, SignInNeeded, Visit, cookie_name, page, uses_https
+from app.api.browser import PageRoute, SignInNeeded, Visit, page
 from app.core.errors import TooBusy
 from app.core.time_limits import time_limit
 from app.dashboard.abilities import ADMINS, Abilities
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 READ_SECONDS = 3.0
 # A page of 90 KB: 1 ms, and a tenth of it is left.
 _GZIP_LEVEL = 5
-THEME_COOKIE = "bellwire-theme"
-THEMES = ("light", "dark")
 
 
 def make_router() -> APIRouter:
@@ -82,8 +80,7 @@ class OpenPage:
     @property
     def theme(self) -> str | None:
         """The colours that this browser chose; None follows the system."""
-        chosen = self.request.cookies.get(cookie_name(THEME_COOKIE, secure=uses_https(self.request)))
-        return chosen if chosen in THEMES else None
+        return self.visit.theme
 
     @property
     def environment(self) -> str:

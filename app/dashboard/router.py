@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 from app.api.browser import SignedInVisit, see
 from app.api.redirects import safe_next
+from app.api.theme import THEME_COOKIE, THEMES
 from app.core.errors import NotFound
 from app.dashboard import assets, frame
 from app.dashboard.applications import router as applications
@@ -20,7 +21,7 @@ from app.dashboard.events import router as events
 from app.dashboard.keys import router as keys
 from app.dashboard.live import router as live
 from app.dashboard.overview import router as overview
-from app.dashboard.page import THEME_COOKIE, THEMES, make_router
+from app.dashboard.page import make_router
 from app.dashboard.people import router as people
 from app.dashboard.saved_views import router as saved_views
 from app.dashboard.system import router as system

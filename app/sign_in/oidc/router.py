@@ -15,9 +15,10 @@ from starlette.responses import RedirectResponse, Response
 from app.access.oidc import sign_in_with_identity
 from app.access.oidc_provider import OidcProvider, ProviderAway
 from app.access.oidc_rules import FLOW_SECONDS, Flow, OidcRefused
-from app.api.browser import AnyVisit, PageRoute, Visit, cookie_name, see, uses_https
+from app.api.browser import AnyVisit, PageRoute, Visit, see
 from app.api.dependencies import RuntimeDep
 from app.api.redirects import safe_next
+from app.api.theme import cookie_name, uses_https
 from app.core.crypto import CannotDecrypt
 from app.core.errors import NotFound
 from app.sign_in.router import browser_of, login_page, settle

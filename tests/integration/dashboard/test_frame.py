@@ -117,3 +117,16 @@ async def test_what_another_release_named_is_not_kept(owner: Browser) -> None:
         answer = await owner.get(address)
 
         assert (answer.status_code, answer.headers["cache-control"]) == (200, "no-cache")
+
+
+async def test_the_colours_that_were_chosen_are_those_of_all_pages(owner: Browser) -> None:
+    """Also of the reference, of problems, of the account and of the door; who chose none has the system's."""
+    paths = ("/dashboard/", "/docs", "/problems", "/problems/invalid", "/account")
+    before = [(await owner.get(path)).text for path in paths]
+    await owner.submit("/dashboard/theme", at="/dashboard/", theme="dark")
+    after = [(await owner.get(path)).text for path in paths]
+    await owner.submit("/logout", at="/dashboard/")
+
+    assert not any('<html lang="en" data-theme' in page for page in before)
+    assert all('<html lang="en" data-theme="dark">' in page for page in after)
+    assert '<html lang="en" data-theme="dark">' in (await owner.get("/login")).text
