@@ -160,3 +160,8 @@ def _digits(value: float) -> str:
     if value >= _COUNT_UNITS[-1][0]:
         return _scaled(value, _COUNT_UNITS, "") if value < _COUNT_UNITS[0][0] * 1_000 else f"{value:.0e}"
     return f"{value:.3g}"
+
+
+def digits(value: float) -> str:
+    """Return a number of a drawing, as short as it can be."""
+    return f"{value:.2f}".rstrip("0").rstrip(".")

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from app.core.ids import lowest_uuid_at
+from app.stats.spans import SHAPES, SpanName
 
 if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-SpanName = Literal["1h", "4h", "24h", "7d"]
-
+# Their lengths are those of the charts, which show whole steps of the roll-ups (`app.stats.spans.Span`).
+_WORDS: dict[SpanName, str] = {
+    "1h": "last hour",
+    "4h": "last 4 hours",
+    "24h": "last 24 hours",
+    "7d": "last 7 days",
+}
 SPANS: dict[SpanName, tuple[timedelta, str]] = {
-    "1h": (timedelta(hours=1), "last hour"),
-    "4h": (timedelta(hours=4), "last 4 hours"),
-    "24h": (timedelta(hours=24), "last 24 hours"),
-    "7d": (timedelta(days=7), "last 7 days"),
+    name: (timedelta(minutes=SHAPES[name].length), words) for name, words in _WORDS.items()
 }
 DEFAULT: SpanName = "24h"
 

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from app.api.browser import SignedInVisit
 from app.core.pagination import PageRequest
-from app.dashboard import charts, figures
+from app.dashboard import figures, small_charts
 from app.dashboard.endpoints import queries
 from app.dashboard.endpoints.drain import drain_of
 from app.dashboard.endpoints.history import read_circuit
@@ -61,7 +61,7 @@ async def get_endpoints(visit: SignedInVisit, request: Request) -> Response:
         states=STATES,
         circuits=CIRCUITS,
         endpoints=[(show(row, opened.caller), done.get(row.endpoint.id)) for row in rows],
-        spark=charts.spark,
+        spark=small_charts.spark,
         notice=NOTICES.get(opened.query.get("done", "")),
     )
 

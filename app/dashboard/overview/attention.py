@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from app.core import ids
 from app.core.error_classes import ErrorClass, explain
-from app.dashboard.charts import spark
 from app.dashboard.frame import address
+from app.dashboard.small_charts import spark
 from app.endpoints.targets import shown_url
 
 if TYPE_CHECKING:

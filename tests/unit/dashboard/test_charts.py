@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.dashboard.axes import LARGEST, Unit, time_ticks, value_ticks
-from app.dashboard.charts import Dot, Mark, Series, dots, lines, spark, stacked, time_axis
+from app.dashboard.charts import Series, lines, stacked
+from app.dashboard.small_charts import Dot, Mark, dots, spark, time_axis
 
 NOON = datetime(2026, 11, 26, 12, 0, tzinfo=UTC)
 VALUES = st.one_of(st.none(), st.floats(), st.integers(min_value=-5, max_value=10**30))

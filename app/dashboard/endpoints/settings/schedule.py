@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from app.dashboard import charts, words
+from app.dashboard import small_charts, words
 from app.deliveries.retry import JITTER_HIGH
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def draw_schedule(delays: Sequence[int], *, deadline_seconds: int) -> Schedule:
     if lost:
         says += f"; {lost} more would come after the deadline of {words.duration(deadline_seconds)}"
     marks = [
-        charts.Mark(
+        small_charts.Mark(
             seconds=each.after,
             label="now" if not each.after else words.duration(each.after),
             title=f"attempt {each.number}"
@@ -65,6 +65,6 @@ def draw_schedule(delays: Sequence[int], *, deadline_seconds: int) -> Schedule:
     spread = f"{(JITTER_HIGH - 1) * 100:.0f} %"
     return Schedule(
         attempts=attempts,
-        axis=charts.time_axis(marks, says=says),
+        axis=small_charts.time_axis(marks, says=says),
         says=f"{says}. Each delay is spread by ± {spread}.",
     )
