@@ -126,7 +126,7 @@ def _words(row: Row[Any]) -> dict[str, str]:
         "type": row.event_type,
         "endpoint": open_part(row.request_url),
         "took": milliseconds(row.duration_ms),
-        "href": f"/dashboard/deliveries/{delivery}#a{row.number}",
+        "href": f"/dashboard/deliveries/{delivery}?attempt={row.number}#a{row.number}",
     }
 
 

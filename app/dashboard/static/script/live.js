@@ -4,6 +4,7 @@ import { here, put, read, readAt } from "./read.js";
 import { hide } from "./times.js";
 
 const STATES = {
+  opening: ["Live", "This page asks to be kept up to date. Press to pause."],
   live: ["Live", "This page is kept up to date. Press to pause."],
   paused: ["Paused", "This page stands still. Press to go on."],
   polling: ["Every 5 s", "The stream of changes is not there, so the page is read again every 5 seconds. Press to pause."],
@@ -53,6 +54,7 @@ export function listen() {
   if (!wanted || document.hidden || state === "out") { stop(); if (state !== "out") show("live"); return; }
   if (source?.wanted === wanted && source.readyState !== EventSource.CLOSED) return;
   stop();
+  if (!state) show("opening");
   source = new EventSource(`/dashboard/changes?${new URLSearchParams({ topics: wanted, since: String(readAt) })}`);
   source.wanted = wanted;
   source.addEventListener("ready", () => { failures = 0; clearInterval(polling); polling = undefined; show("live"); });
@@ -98,8 +100,8 @@ async function refresh() {
     notBefore = Date.now() + 5000;
   }
   fetching = false;
-  // A page that is slow to make is asked for less often.
-  notBefore = Math.max(notBefore, Date.now() + Math.max(500, 5 * (Date.now() - began)));
+  // A page that is slow to make is asked for less often, but not less often than one without a stream.
+  notBefore = Math.max(notBefore, Date.now() + Math.min(5000, Math.max(500, 5 * (Date.now() - began))));
   if ([...dirty].some((id) => !waits(document.getElementById(id)))) soon();
 }
 

@@ -2,6 +2,7 @@
 import { $, $$, kept } from "./base.js";
 import { ACTS } from "./keys.js";
 import { follow, show, state } from "./live.js";
+import { open } from "./side-panel.js";
 import { zone } from "./times.js";
 
 const MOST = 500;
@@ -64,6 +65,11 @@ export function start(section) {
 
   body.addEventListener("pointerenter", () => { over = true; say(); });
   body.addEventListener("pointerleave", () => { over = false; draw(); });
+  body.addEventListener("click", (event) => {
+    const link = $("a", event.target.closest("tr"));
+    if (event.target.closest("a") || !getSelection().isCollapsed) return;
+    open(link);
+  });
   addEventListener("scroll", draw, { passive: true });
   document.addEventListener("visibilitychange", turn);
   addEventListener("pagehide", () => stream?.close());
