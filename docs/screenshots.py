@@ -11,19 +11,21 @@ import sys
 import zlib
 from pathlib import Path
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, async_playwright, expect
 
 from tests.e2e.dashboard.conftest import CHROMIUM
 from tests.e2e.dashboard.site import Site, sign_in, templates_of_pages
 from tests.faults.harness.scene import open_scene
+from tests.faults.harness.waiting import wait_until
 
 IMAGES = Path(__file__).parent / "images"
 # Enough for charts of a week, and made in seconds.
 DELIVERIES = "20000"
 # Pages that are shown in the dark and on a telephone as well, by the name of their picture.
 ALSO = frozenset({"overview", "deliveries", "deliveries-delivery"})
-WIDE, NARROW = {"width": 1120, "height": 700}, {"width": 390, "height": 844}
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
 MAX_BYTES = 150_000
+UPKEEP_SECONDS = 180.0
 
 
 async def take(site: Site) -> list[Path]:
@@ -39,6 +41,9 @@ async def take(site: Site) -> list[Path]:
         if answer.status == 200 and answer.headers["content-type"].startswith("text/html"):  # noqa: PLR2004 - OK
             page = await context.new_page()
             await page.goto(site.path_of(template))
+            live = page.locator(".live-state")
+            if await live.is_visible():
+                await expect(live).to_have_attribute("data-state", "live")
             taken.append(await _shoot(page, name))
             if name in ALSO:
                 await page.emulate_media(color_scheme="dark")
@@ -86,6 +91,12 @@ async def main() -> None:
             [sys.executable, "-m", "app.cli", "seed", "--deliveries", DELIVERIES],
             env={**stack.environment, "BELLWIRE_ENVIRONMENT": "development"},
             check=True,
+        )
+        # Upkeep counts a minute when it is over; from then on every part shows a sign of life.
+        await wait_until(
+            lambda: stack.number("SELECT count(*) FROM rollup_progress WHERE name = 'fresh'") > 0,
+            seconds=UPKEEP_SECONDS,
+            what="upkeep has counted",
         )
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         site = Site(scene=scene, browser=browser, state=await sign_in(scene, browser))
