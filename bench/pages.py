@@ -20,7 +20,8 @@ from sqlalchemy import event, select, text
 
 from app.access.sessions import Browser, begin_session
 from app.access.users import add_user
-from app.api.browser import SESSION_COOKIE, cookie_name
+from app.api.browser import SESSION_COOKIE
+from app.api.theme import cookie_name
 from app.core import ids
 from app.core.roles import PersonRole
 from app.core.settings import Settings, load_settings
