@@ -108,6 +108,7 @@ async def main() -> None:
             ("endpoints", "/v1/endpoints?limit=1"),
             ("applications", "/v1/applications?limit=1"),
             ("keys", "/v1/api-keys?limit=1"),
+            ("people", "/v1/users?limit=1"),
         ):
             found = (await stack.client.get(path)).json()["data"]
             site.objects[folder] = found[0]["id"]
