@@ -42,7 +42,10 @@ def fill(
     insert: str,
     values: Mapping[str, object] | None = None,
 ) -> None:
-    """Write one day of a table by `insert`, in which {partition} stands for the partition's name."""
+    """Write one day of a table by `insert`, in which {partition} stands for the partition's name.
+
+    The planner learns of it by an ANALYZE of the table, once all days are there.
+    """
     name = name_of(table, day)
     present = one(connection, "SELECT to_regclass(%s) IS NOT NULL", name)
     # One transaction: a table that is made in it is not written to the log, row by row, before it is synced.
@@ -59,7 +62,7 @@ def fill(
             connection.execute(
                 f"ALTER TABLE {table} ATTACH PARTITION {name} FOR VALUES FROM ('{lower}') TO ('{upper}')"
             )
-    connection.execute(f"VACUUM (ANALYZE) {name}")
+    connection.execute(f"VACUUM {name}")
 
 
 def midnight_ms(day: date) -> int:

@@ -9,22 +9,23 @@ from app import __version__
 from app.seeding.scratch import SCHEMA
 
 _DELIVERY_ID = f"{SCHEMA}.uuid(d.at_ms, md5(%(seed)s || '.delivery.' || d.n))"
+_TRIED_ID = f"{SCHEMA}.uuid(t.made_ms, md5(%(seed)s || '.delivery.' || t.n))"
 _TIMESTAMP = "to_char(to_timestamp(e.at_ms / 1000.0) AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
 _BODY = (
     'convert_to(\'{{"type":"\' || e.type || \'","timestamp":"\' || '
     + _TIMESTAMP
-    + " || '\",\"data\":', 'UTF8') || p.data || '}}'::bytea"
+    + " || '\",\"data\":', 'UTF8') || e.data || '}}'::bytea"
 )
 _NEVER = "make_interval(days => 5)"
 
 EVENTS = f"""
 INSERT INTO {{partition}} (id, workspace_id, application_id, type, data, occurred_at, correlation_id, metadata,
   deliveries, created_at)
-SELECT e.id, %(workspace)s, e.application_id, e.type, p.data, to_timestamp(e.at_ms / 1000.0),
+SELECT e.id, %(workspace)s, e.application_id, e.type, e.data, to_timestamp(e.at_ms / 1000.0),
   CASE WHEN e.key %% 5 = 0 THEN 'cart-' || substr(md5(%(seed)s || e.key / 10), 1, 10) END,
   CASE WHEN e.key %% 3 = 0 THEN jsonb_build_object('source', 'checkout', 'region', 'eu-' || 1 + e.key %% 2) END,
   e.deliveries, to_timestamp(e.at_ms / 1000.0)
-FROM {SCHEMA}.events e JOIN {SCHEMA}.payloads p USING (key)
+FROM {SCHEMA}.payloads e
 WHERE e.at_ms >= %(lo)s AND e.at_ms < %(hi)s ORDER BY e.at_ms, e.key
 """  # noqa: S608 - constants of this file
 DELIVERIES = f"""
@@ -42,7 +43,7 @@ SELECT {_DELIVERY_ID}, %(workspace)s, e.application_id, e.id, e.type, r.endpoint
 FROM {SCHEMA}.deliveries d
 JOIN {SCHEMA}.events e USING (key)
 JOIN {SCHEMA}.receivers r ON r.place = d.receiver
-LEFT JOIN {SCHEMA}.tries t ON t.n = d.n AND t.k = 1
+LEFT JOIN {SCHEMA}.tries t ON t.n = d.n AND t.k = 1 AND t.made_ms >= %(lo)s AND t.made_ms < %(hi)s
 LEFT JOIN {SCHEMA}.ends x ON x.n = d.n
 LEFT JOIN {SCHEMA}.faults f ON f.place = x.fault
 WHERE d.at_ms >= %(lo)s AND d.at_ms < %(hi)s ORDER BY d.at_ms, d.n
@@ -57,8 +58,8 @@ INSERT INTO {{partition}} (id, workspace_id, application_id, endpoint_id, event_
   request_url, request_headers, response_status, response_headers, response_body, error_class, error_message, ip,
   http_version, tls_version, certificate_expires_at, connection_reused, worker, retry_after_seconds)
 SELECT {SCHEMA}.uuid(t.id_ms, md5(%(seed)s || '.attempt.' || t.n || '.' || t.k)), %(workspace)s, e.application_id,
-  r.endpoint_id, e.id, e.type, {_DELIVERY_ID}, t.k, 'scheduled', CASE WHEN t.fault IS NULL THEN 'succeeded' ELSE 'failed' END,
-  to_timestamp(t.at_ms / 1000.0), round(t.duration::numeric, 3), CASE WHEN t.k = 1 THEN t.at_ms - d.at_ms ELSE 2 + 9 * {_CHANCE.format(20)} END,
+  r.endpoint_id, e.id, e.type, {_TRIED_ID}, t.k, 'scheduled', CASE WHEN t.fault IS NULL THEN 'succeeded' ELSE 'failed' END,
+  to_timestamp(t.at_ms / 1000.0), round(t.duration::numeric, 3), CASE WHEN t.k = 1 THEN t.at_ms - t.made_ms ELSE 2 + 9 * {_CHANCE.format(20)} END,
   CASE WHEN f.error_class = 'dns_error' THEN t.duration - 0.4 WHEN t.fresh THEN t.duration * (0.02 + 0.03 * {_CHANCE.format(21)}) END,
   CASE WHEN f.error_class = 'connect_refused' THEN t.duration - 0.3 WHEN f.error_class = 'connect_timeout' THEN t.duration
        WHEN f.error_class = 'dns_error' THEN NULL WHEN t.fresh THEN t.duration * 0.09 END,
@@ -69,9 +70,9 @@ SELECT {SCHEMA}.uuid(t.id_ms, md5(%(seed)s || '.attempt.' || t.n || '.' || t.k))
   CASE WHEN t.sent THEN t.duration * CASE WHEN t.fresh THEN 0.66 ELSE 0.96 END END,
   CASE WHEN {_ANSWERED} THEN t.duration * 0.01 END,
   r.url,
-  convert_to('[["content-type","application/json"],["user-agent","Bellwire/{__version__}"],["webhook-id","' || p.text_id
+  convert_to('[["content-type","application/json"],["user-agent","Bellwire/{__version__}"],["webhook-id","' || e.text_id
     || '"],["webhook-timestamp","' || t.at_ms / 1000 || '"],["webhook-signature","v1,'
-    || encode(sha256(r.outer_pad || sha256(r.inner_pad || convert_to(p.text_id || '.' || t.at_ms / 1000 || '.', 'UTF8') || {_BODY})), 'base64')
+    || encode(sha256(r.outer_pad || sha256(r.inner_pad || convert_to(e.text_id || '.' || t.at_ms / 1000 || '.', 'UTF8') || {_BODY})), 'base64')
     || '"]]', 'UTF8'),
   CASE WHEN t.fault IS NULL THEN 200 ELSE f.status END,
   CASE WHEN {_ANSWERED} THEN convert_to('[["date","' || to_char(to_timestamp(t.at_ms / 1000) AT TIME ZONE 'UTC', 'Dy, DD Mon YYYY HH24:MI:SS') || ' GMT"],'
@@ -93,9 +94,7 @@ FROM (
       AND w.error_class IN ('dns_error', 'connect_refused', 'connect_timeout', 'tls_error')) AS sent
   FROM {SCHEMA}.tries t WHERE at_ms + duration::bigint >= %(lo)s AND at_ms + duration::bigint < %(hi)s
 ) t
-JOIN {SCHEMA}.deliveries d USING (n)
-JOIN {SCHEMA}.events e ON e.key = t.key
-JOIN {SCHEMA}.payloads p ON p.key = t.key
+JOIN {SCHEMA}.payloads e ON e.key = t.key
 JOIN {SCHEMA}.receivers r ON r.place = t.receiver
 LEFT JOIN {SCHEMA}.faults f ON f.place = t.fault
 ORDER BY t.id_ms, t.n

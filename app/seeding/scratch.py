@@ -43,7 +43,12 @@ PREPARE = (
     CREATE TABLE {SCHEMA}.faults (place int PRIMARY KEY, receiver int, since_ms bigint, until_ms bigint, share float8,
       error_class text, status smallint, message text, body text)
     """,
-    f"CREATE UNLOGGED TABLE {SCHEMA}.tries (n bigint, k int, at_ms bigint, duration float8, fault int, key bigint, receiver int)",
+    f"CREATE INDEX ON {SCHEMA}.faults (receiver, place)",
+    f"""
+    CREATE UNLOGGED TABLE {SCHEMA}.tries (n bigint, k int, at_ms bigint, duration float8, fault int, key bigint, receiver int,
+      made_ms bigint)
+    """,
+    f"CREATE UNLOGGED TABLE {SCHEMA}.ends (n bigint, tries int, fault int, ended_ms bigint, state text, next_ms bigint)",
 )
 
 # Events by number; each has its moment. The derivative of the swing is never negative, so that numbers go on with time.
@@ -62,10 +67,10 @@ FROM (
   JOIN {SCHEMA}.kinds k ON k.place = key %% %(kinds)s
 ) e
 """  # noqa: S608 - constants of this file
-# What was published, as bytes, and the id as receivers see it.
+# Events again, with what was published, as bytes, and the id as receivers see it.
 PAYLOADS = f"""
 CREATE UNLOGGED TABLE {SCHEMA}.payloads AS
-SELECT e.key, 'evt_' || {_TEXT_ID} AS text_id, convert_to(CASE split_part(e.type, '.', 1)
+SELECT e.key, e.at_ms, e.id, e.application_id, e.type, e.deliveries, 'evt_' || {_TEXT_ID} AS text_id, convert_to(CASE split_part(e.type, '.', 1)
   WHEN 'customer' THEN format('{{"customer":{{"id":"cus_%%s","country":"%%s","newsletter":%%s,"since":"%%s"}}}}',
     e.key + 52001, (ARRAY['DE','NL','FR','SE','PL','IE'])[1 + e.key %% 6], (e.key %% 3 = 0)::text,
     to_char(to_timestamp(e.at_ms / 1000) AT TIME ZONE 'UTC', 'YYYY-MM-DD'))
@@ -81,7 +86,7 @@ SELECT e.key, 'evt_' || {_TEXT_ID} AS text_id, convert_to(CASE split_part(e.type
     (e.key * 7) %% 4999, 9007199254740993 + e.key)
   END, 'UTF8') AS data
 -- OFFSET keeps the bits from being made anew for each character.
-FROM (SELECT key, at_ms, type, B'00' || ('x' || replace(id::text, '-', ''))::bit(128) AS b FROM {SCHEMA}.events OFFSET 0) e
+FROM (SELECT *, B'00' || ('x' || replace(id::text, '-', ''))::bit(128) AS b FROM {SCHEMA}.events OFFSET 0) e
 """  # noqa: S608 - constants of this file
 DELIVERIES = f"""
 CREATE UNLOGGED TABLE {SCHEMA}.deliveries AS
@@ -107,13 +112,13 @@ _DURATION = f"""CASE f.error_class
   WHEN 'tls_error' THEN 38 + 50 * {SCHEMA}.chance(t.n, %(salt)s + 11)
   WHEN 'http_429' THEN 4 + 5 * {SCHEMA}.chance(t.n, %(salt)s + 11)
   ELSE least(14900, r.median * exp(r.spread * {SCHEMA}.normal(t.n * 16 + t.k, %(salt)s + 12))) END"""
-# A delivery waits a few milliseconds for its first try.
+# A delivery waits a few milliseconds for its first try. Those of a part have nothing to do with those of others.
 FIRST_TRIES = f"""
-INSERT INTO {SCHEMA}.tries (n, k, at_ms, duration, fault, key, receiver)
-SELECT t.n, t.k, t.at_ms, {_DURATION}, f.place, t.key, t.receiver
+INSERT INTO {SCHEMA}.tries (n, k, at_ms, duration, fault, key, receiver, made_ms)
+SELECT t.n, t.k, t.at_ms, {_DURATION}, f.place, t.key, t.receiver, t.made_ms
 FROM (
-  SELECT n, 1 AS k, key, receiver, at_ms + 3 + floor(-6 * ln({SCHEMA}.chance(n, %(salt)s + 10) + 1e-6))::bigint AS at_ms
-  FROM {SCHEMA}.deliveries WHERE n %% %(every)s = 0
+  SELECT n, 1 AS k, key, receiver, at_ms AS made_ms, at_ms + 3 + floor(-6 * ln({SCHEMA}.chance(n, %(salt)s + 10) + 1e-6))::bigint AS at_ms
+  FROM {SCHEMA}.deliveries WHERE n %% %(every)s = 0 AND n / %(every)s %% %(parts)s = %(part)s
 ) t
 JOIN {SCHEMA}.receivers r ON r.place = t.receiver
 {_FAULT}
@@ -121,13 +126,13 @@ WHERE t.at_ms < r.closed_ms
 """  # noqa: S608 - constants of this file
 # Number k, for those whose number k - 1 failed.
 NEXT_TRIES = f"""
-INSERT INTO {SCHEMA}.tries (n, k, at_ms, duration, fault, key, receiver)
-SELECT t.n, t.k, t.at_ms, {_DURATION}, f.place, t.key, t.receiver
+INSERT INTO {SCHEMA}.tries (n, k, at_ms, duration, fault, key, receiver, made_ms)
+SELECT t.n, t.k, t.at_ms, {_DURATION}, f.place, t.key, t.receiver, t.made_ms
 FROM (
-  SELECT w.n, w.k + 1 AS k, w.key, w.receiver, w.at_ms + floor(w.duration
+  SELECT w.n, w.k + 1 AS k, w.key, w.receiver, w.made_ms, w.at_ms + floor(w.duration
     + 1000 * (r.cumulative[w.k + 1] - r.cumulative[w.k]) * (0.8 + 0.4 * {SCHEMA}.chance(w.n * 16 + w.k, %(salt)s + 13)))::bigint AS at_ms
   FROM {SCHEMA}.tries w JOIN {SCHEMA}.faults b ON b.place = w.fault JOIN {SCHEMA}.receivers r ON r.place = w.receiver
-  WHERE w.k = %(k)s - 1 AND w.k < cardinality(r.cumulative) AND b.error_class <> 'http_410'
+  WHERE w.k = %(k)s - 1 AND w.n / %(every)s %% %(parts)s = %(part)s AND w.k < cardinality(r.cumulative) AND b.error_class <> 'http_410'
     AND (w.k > 1 OR {SCHEMA}.chance(w.n, %(salt)s + 14) >= {CANCELLED_SHARE})
 ) t
 JOIN {SCHEMA}.receivers r ON r.place = t.receiver
@@ -137,7 +142,7 @@ WHERE t.at_ms < r.closed_ms
 
 # How each delivery stands. What was tried for the last time, and not cancelled, waits for its next try or is dead.
 ENDS = f"""
-CREATE UNLOGGED TABLE {SCHEMA}.ends AS
+INSERT INTO {SCHEMA}.ends (n, tries, fault, ended_ms, state, next_ms)
 SELECT n, k AS tries, fault, at_ms + duration::bigint AS ended_ms,
   CASE WHEN fault IS NULL THEN 'succeeded' WHEN last_class = 'http_410' OR k = longest THEN 'dead'
        WHEN k = 1 AND {SCHEMA}.chance(n, %(salt)s + 14) < {CANCELLED_SHARE} THEN 'cancelled' ELSE 'pending' END AS state,
@@ -146,16 +151,17 @@ FROM (
   SELECT DISTINCT ON (t.n) t.n, t.k, t.fault, t.at_ms, t.duration, f.error_class AS last_class,
     cardinality(r.cumulative) AS longest, coalesce(r.cumulative[t.k + 1] - r.cumulative[t.k], 0) AS next_after
   FROM {SCHEMA}.tries t JOIN {SCHEMA}.receivers r ON r.place = t.receiver LEFT JOIN {SCHEMA}.faults f ON f.place = t.fault
-  WHERE t.fault IS NOT NULL OR t.k > 1 ORDER BY t.n, t.k DESC
+  WHERE (t.fault IS NOT NULL OR t.k > 1) AND t.n %% %(parts)s = %(part)s ORDER BY t.n, t.k DESC
 ) last
 """  # noqa: S608 - constants of this file
 INDEXES = (
-    f"CREATE INDEX ON {SCHEMA}.events (at_ms)",
     f"CREATE UNIQUE INDEX ON {SCHEMA}.payloads (key)",
+    f"CREATE INDEX ON {SCHEMA}.payloads (at_ms)",
     f"CREATE INDEX ON {SCHEMA}.deliveries (at_ms)",
     f"CREATE UNIQUE INDEX ON {SCHEMA}.deliveries (n)",
     f"CREATE UNIQUE INDEX ON {SCHEMA}.ends (n)",
     f"CREATE INDEX ON {SCHEMA}.tries ((at_ms + duration::bigint))",
+    f"CREATE INDEX ON {SCHEMA}.tries (made_ms) WHERE k = 1",
     *(f"ANALYZE {SCHEMA}.{table}" for table in ("events", "payloads", "deliveries", "ends", "tries")),
 )
 DROP = f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE"

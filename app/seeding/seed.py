@@ -115,7 +115,7 @@ class _Stage:
             "days": self.order.days, "swing": scratch.SWING,
             "phase": 2 * math.pi * (self.begins.hour + self.begins.minute / 60 - BUSIEST_HOUR) / 24,
             "deliveries": deliveries, "slots": slots, "events": events, "kinds": len(self.pattern.events),
-            "last_deliveries": in_last.count(in_last[-1]), "every": 1,
+            "last_deliveries": in_last.count(in_last[-1]), "every": 1, "parts": 1, "part": 0,
         }  # fmt: skip
 
 
@@ -133,27 +133,22 @@ def seed(settings: Settings, order: Order, *, tell: Callable[[str], None] = lamb
     url = settings.sqlalchemy_url
     address = url.replace("postgresql+psycopg", "postgresql", 1)
     began = time.monotonic()
-    with psycopg.connect(address, autocommit=True, options="-c timezone=UTC -c jit=off") as connection:
-        connection.execute("SET synchronous_commit = off")
-        connection.execute("SET work_mem = '256MB'")
-        connection.execute("SET maintenance_work_mem = '512MB'")
+    with _connect(address) as connection, ThreadPoolExecutor(CONNECTIONS) as threads:
         stage = _set_up(connection, settings, order)
         try:
-            _play(connection, stage)
+            _play(connection, threads, address, stage)
             tell(f"played in {time.monotonic() - began:.0f} s")
             days = _days_of(stage)
             for day in days:
                 drop_empty(connection, day)
-            with ThreadPoolExecutor(CONNECTIONS) as threads:
-                for line in threads.map(lambda day: _write(address, day, stage), days):
-                    tell(line)
+            for line in threads.map(lambda day: _write(address, day, stage), days):
+                tell(line)
             waiting, undelivered = aftermath.write(connection, stage.values)
             minutes = aftermath.minutes_of(connection, stage.values)
             attempts = one(connection, f"SELECT count(*) FROM {scratch.SCHEMA}.tries")  # noqa: S608
         finally:
             connection.execute(scratch.DROP)
-        for table in rows.TABLES:
-            connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
+        list(threads.map(lambda table: _analyze(address, table), reversed(rows.TABLES)))
     tell("adding up")
     aftermath.add_up(settings, minutes)
     return Seeded(stage.workspace_id, order.deliveries, attempts, waiting, undelivered)
@@ -221,21 +216,34 @@ def _cast(connection: Connection[Any], stage: _Stage, *, schedule: Sequence[int]
             _add_fault(connection, stage, place, fault)
 
 
-def _play(connection: Connection[Any], stage: _Stage) -> None:
-    values = stage.values
-    for statement in (scratch.EVENTS, scratch.PAYLOADS, scratch.DELIVERIES):
-        # Parameters are put in here: Postgres takes none in CREATE TABLE AS.
-        psycopg.ClientCursor(connection).execute(statement, values)
-        if statement is scratch.EVENTS:
-            connection.execute(f"ALTER TABLE {scratch.SCHEMA}.events ADD PRIMARY KEY (key)")
-            connection.execute(f"ANALYZE {scratch.SCHEMA}.events")
+def _play(connection: Connection[Any], threads: ThreadPoolExecutor, address: str, stage: _Stage) -> None:
+    # Parameters are put in here: Postgres takes none in CREATE TABLE AS.
+    cursor = psycopg.ClientCursor(connection)
+    cursor.execute(scratch.EVENTS, stage.values)
+    connection.execute(f"ALTER TABLE {scratch.SCHEMA}.events ADD PRIMARY KEY (key)")
+    connection.execute(f"ANALYZE {scratch.SCHEMA}.events")
+    payloads = threads.submit(_write_payloads, address, stage)
+    cursor.execute(scratch.DELIVERIES, stage.values)
     connection.execute(f"ANALYZE {scratch.SCHEMA}.deliveries")
     if stage.order.attempts is not None:
         _make_flaky(connection, stage, wanted=stage.order.attempts / stage.order.deliveries)
-    _try(connection, values)
-    psycopg.ClientCursor(connection).execute(scratch.ENDS, values)
+    payloads.result()
+    list(threads.map(lambda part: _play_part(address, stage, part), range(CONNECTIONS)))
     for statement in scratch.INDEXES:
         connection.execute(statement)
+
+
+def _write_payloads(address: str, stage: _Stage) -> None:
+    with _connect(address) as connection:
+        psycopg.ClientCursor(connection).execute(scratch.PAYLOADS, stage.values)
+
+
+def _play_part(address: str, stage: _Stage, part: int) -> None:
+    """Play one delivery in CONNECTIONS to its end."""
+    values = stage.values | {"parts": CONNECTIONS, "part": part}
+    with _connect(address) as connection:
+        _try(connection, values)
+        psycopg.ClientCursor(connection).execute(scratch.ENDS, values)
 
 
 def _make_flaky(connection: Connection[Any], stage: _Stage, *, wanted: float) -> None:
@@ -261,13 +269,14 @@ def _make_flaky(connection: Connection[Any], stage: _Stage, *, wanted: float) ->
 
 
 def _try(connection: Connection[Any], values: dict[str, Any]) -> int:
+    """Make all tries of some deliveries and return how many that were."""
     cursor = psycopg.ClientCursor(connection)
     cursor.execute(scratch.FIRST_TRIES, values)
-    number = 2
+    number, made = 2, cursor.rowcount
     while cursor.rowcount > 0:
         cursor.execute(scratch.NEXT_TRIES, values | {"k": number})
-        number += 1
-    return int(one(connection, f"SELECT count(*) FROM {scratch.SCHEMA}.tries"))  # noqa: S608
+        number, made = number + 1, made + cursor.rowcount
+    return made
 
 
 def _add_fault(connection: Connection[Any], stage: _Stage, receiver: int, fault: Fault) -> None:
@@ -292,13 +301,23 @@ def _write(address: str, day: date, stage: _Stage) -> str:
     """Write one day and return a line that says so."""
     began = time.monotonic()
     values = stage.values | {"lo": midnight_ms(day), "hi": midnight_ms(day + DAY)}
-    with psycopg.connect(address, autocommit=True, options="-c timezone=UTC -c jit=off") as connection:
-        connection.execute("SET synchronous_commit = off")
-        connection.execute("SET maintenance_work_mem = '256MB'")
-        connection.execute("SET work_mem = '128MB'")
+    with _connect(address) as connection:
         for table, insert in rows.TABLES.items():
             fill(connection, table, day, insert, values)
     return f"{day}: {time.monotonic() - began:.0f} s"
+
+
+def _analyze(address: str, table: str) -> None:
+    with _connect(address) as connection:
+        connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(table)))
+
+
+def _connect(address: str) -> Connection[Any]:
+    """Connect with the memory that sorting a day takes; a crash may lose what is made up."""
+    settings = (
+        "-c timezone=UTC -c jit=off -c synchronous_commit=off -c work_mem=128MB -c maintenance_work_mem=256MB"
+    )
+    return psycopg.connect(address, autocommit=True, options=settings)
 
 
 def _days_of(stage: _Stage) -> list[date]:
