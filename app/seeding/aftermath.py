@@ -32,7 +32,8 @@ SELECT {_ID}, %(workspace)s, e.application_id, r.endpoint_id, e.id,
   coalesce(x.tries, 0), coalesce(x.tries, 0)
 FROM {SCHEMA}.deliveries d JOIN {SCHEMA}.events e USING (key) JOIN {SCHEMA}.receivers r ON r.place = d.receiver
 LEFT JOIN {SCHEMA}.ends x ON x.n = d.n
-WHERE x.state = 'pending' OR (x.n IS NULL AND NOT EXISTS (SELECT 1 FROM {SCHEMA}.tries t WHERE t.n = d.n))
+LEFT JOIN {SCHEMA}.tries t ON t.n = d.n AND t.k = 1
+WHERE x.state = 'pending' OR t.n IS NULL
 ORDER BY d.n
 """  # noqa: S608 - constants of this file
 _UNDELIVERED = f"""
