@@ -89,4 +89,8 @@ class AuditEntry(OfWorkspace, Base):
     request_id: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
-    __table_args__ = (Index(None, "workspace_id", "id"),)
+    __table_args__ = (
+        Index(None, "workspace_id", "id"),
+        # The pages of an endpoint and of an application lead to what was done to it.
+        Index(None, "workspace_id", "object_id", "id"),
+    )
