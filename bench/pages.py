@@ -8,11 +8,13 @@ with an id that there really is.
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import httpx2
 from rich.table import Table
@@ -23,11 +25,12 @@ from app.access.users import add_user
 from app.api.browser import SESSION_COOKIE
 from app.api.theme import cookie_name
 from app.core import ids
+from app.core.pagination import Keyset, Page, PageRequest
 from app.core.roles import PersonRole
 from app.core.settings import Settings, load_settings
 from app.dashboard.router import routers
 from app.main import create_app
-from app.models import User, Workspace
+from app.models import Event, User, Workspace
 from bench.report import wide_console
 
 if TYPE_CHECKING:
@@ -60,13 +63,22 @@ _IDS: dict[str, tuple[str, str]] = {
         " GROUP BY 1 ORDER BY sum(succeeded) DESC LIMIT 1",
     ),
 }
-# What people ask lists for, beside all that there is.
-SEARCHES = (
-    "/dashboard/?range=1h", "/dashboard/?range=7d",
-    "/dashboard/deliveries?q=status:dead&range=7d", "/dashboard/deliveries?q=status:pending&range=7d",
-    "/dashboard/deliveries?q=type:refund.issued&range=7d", "/dashboard/deliveries?q=code:401&range=7d",
-    "/dashboard/deliveries?q=code:timeout&range=7d",
+# What people ask lists for, beside all that there is: each qualifier with a value that is common, and one that is rare or nowhere.
+_QUERIES = (
+    "status:dead", "status:pending", "status:succeeded", "status:dead type:stock.low", "code:5xx", "code:401", "code:timeout",
+    "code:protocol", "type:order.*", "type:refund.issued", "type:none", "application:tidewater-books",
+    "application:quarry-labs", "endpoint:tidewater", "endpoint:quarry", "attempt:1", "attempt:>8", "duration:>100ms",
+    "duration:>1m", "data.order.currency:EUR", "data.order.id:ord_nowhere", "header.server:nginx", "header.server:apache",
+    "orders", "evt_0", "-status:succeeded",
 )  # fmt: skip
+SEARCHES = (
+    "/dashboard/?range=1h", "/dashboard/?range=4h", "/dashboard/?range=24h", "/dashboard/?range=7d",
+    "/dashboard/dead?flat=1", "/dashboard/dead?q=type:stock.low", "/dashboard/dead?q=code:timeout", "/dashboard/live?q=code:5xx",
+    *(f"/dashboard/deliveries?range=7d&{urlencode({'q': query})}" for query in _QUERIES),
+    *(f"/dashboard/events?range=7d&{urlencode({'q': query})}" for query in _QUERIES),
+)  # fmt: skip
+# So long ago is near the end of what a list can show.
+_LAST_PAGE = "SELECT id FROM deliveries WHERE workspace_id = :workspace AND id >= :lowest ORDER BY id LIMIT 1"
 
 _PARAMETER = re.compile(r"\{[^}]+\}")
 
@@ -84,7 +96,7 @@ class Measured:
     def percentile(self, share: float) -> float:
         """Return the milliseconds within which this share of the requests was answered."""
         ordered = sorted(self.milliseconds)
-        return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def templates() -> list[str]:
@@ -101,9 +113,14 @@ def templates() -> list[str]:
 async def measure_pages(settings: Settings, *, rounds: int = ROUNDS) -> list[Measured]:
     """Ask for every page so many times, after one time that is not counted, as an owner who is signed in."""
     app = create_app(settings)
-    async with app.router.lifespan_context(app), _signed_in(app) as client:
-        paths = [path for template in templates() for path in await _real(app, template)]
-        return [await _measure(app, client, path, rounds=rounds) for path in (*paths, *SEARCHES)]
+    async with app.router.lifespan_context(app), signed_in(app) as client:
+        return [await _measure(app, client, path, rounds=rounds) for path in await addresses(app)]
+
+
+async def addresses(app: FastAPI) -> list[str]:
+    """Return the addresses of all pages, with ids that there are, and of what people ask for on them."""
+    found = [path for template in templates() for path in await _real(app, template)]
+    return [*found, *SEARCHES, *await _last_page(app)]
 
 
 def table_of(measured: Sequence[Measured]) -> Table:
@@ -153,7 +170,8 @@ class _counting:  # noqa: N801 - used as a function
 
 
 @asynccontextmanager
-async def _signed_in(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+async def signed_in(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    """Open a browser in which an owner is signed in."""
     runtime = app.state.runtime
     async with runtime.sessions.begin() as session:
         workspace = await session.scalar(select(Workspace.id).order_by(Workspace.id).limit(1))
@@ -190,6 +208,19 @@ async def _real(app: FastAPI, template: str) -> list[str]:
     if value is None:
         return []
     return await _real(app, template[: found.start()] + ids.to_text(prefix, value) + template[found.end() :])
+
+
+async def _last_page(app: FastAPI) -> list[str]:
+    """Return the address of the list's last page, behind all others of its range."""
+    runtime = app.state.runtime
+    lowest = ids.lowest_uuid_at(runtime.clock.unix_ms() - int(6.9 * 86_400_000))
+    async with runtime.sessions() as session:
+        workspace = await session.scalar(select(Workspace.id).order_by(Workspace.id).limit(1))
+        parameters = {"workspace": workspace, "lowest": lowest}
+        oldest = (await session.execute(text(_LAST_PAGE), parameters)).scalar_one_or_none()
+    nothing: Page[Event] = Page(rows=[], next_cursor=None, prev_cursor=None)
+    cursor = Keyset.of(PageRequest()).go_on(nothing, edge=oldest).next_cursor
+    return [f"/dashboard/deliveries?range=7d&cursor={cursor}"] if cursor is not None else []
 
 
 if __name__ == "__main__":
