@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
@@ -76,13 +76,15 @@ class Keyset:
         direction, anchor = _decode(page.cursor)
         return cls(page.limit, direction, anchor, (direction == _FORWARD) is not oldest_first)
 
-    def narrow(self, query: SelectT, *, id_column: ColumnElement[Any] | Any) -> SelectT:
-        """Let a select return the rows of this page only, and one more if there is one."""
+    def narrow(
+        self, query: SelectT, *, id_column: ColumnElement[Any] | Any, most: int | None = None
+    ) -> SelectT:
+        """Let a select return the rows of this page only, and one more if there is one; or `most` from its beginning on."""
         if self.anchor is not None:
             # Cursors of rows that are numbered have the form of the others.
             key = min(self.anchor.int, _MAX_NUMBER) if isinstance(id_column.type, Integer) else self.anchor
             query = query.where(id_column < key if self.descending else id_column > key)
-        return self.order(query, id_column=id_column).limit(self.limit + 1)
+        return self.order(query, id_column=id_column).limit(self.limit + 1 if most is None else most)
 
     def order(self, query: SelectT, *, id_column: ColumnElement[Any] | Any) -> SelectT:
         """Order a select as this page is read, which is not always as it is shown."""
@@ -102,6 +104,19 @@ class Keyset:
             rows=rows,
             next_cursor=_encode(_FORWARD, rows[-1].id) if rows and has_next else None,
             prev_cursor=_encode(_BACK, rows[0].id) if rows and has_prev else None,
+        )
+
+    def go_on(self, page: Page[RowT], *, edge: UUID | None) -> Page[RowT]:
+        """Return a page whose way on begins at `edge`, the last row that was looked at, where it has no further rows."""
+        if edge is None:
+            return page
+        if self.direction == _BACK:
+            return replace(page, prev_cursor=page.prev_cursor or _encode(_BACK, edge))
+        back = _encode(_BACK, self.anchor) if self.anchor is not None else None
+        return replace(
+            page,
+            next_cursor=page.next_cursor or _encode(_FORWARD, edge),
+            prev_cursor=page.prev_cursor or back,
         )
 
 

@@ -7,12 +7,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, exists, func, select
+from sqlalchemy.orm import aliased
 
 from app.core import ids
 from app.core.error_classes import ErrorClass, explain
-from app.core.pagination import Keyset
+from app.core.pagination import Keyset, PageRequest
 from app.dashboard.deliveries.queries import read_rows
 from app.dashboard.search.conditions import Scope, on_deliveries
+from app.dashboard.search.reach import dead_looked_at
 from app.endpoints.targets import shown_url
 from app.models import Application, Delivery, Endpoint, EndpointRuntime, Undelivered
 
@@ -20,10 +22,10 @@ if TYPE_CHECKING:
     from datetime import datetime
     from uuid import UUID
 
-    from sqlalchemy import ColumnElement
+    from sqlalchemy import ColumnElement, Select
 
     from app.core.context import Caller
-    from app.core.pagination import Page, PageRequest
+    from app.core.pagination import Page
     from app.dashboard.deliveries.rows import DeliveryRow
     from app.dashboard.page import OpenPage
     from app.dashboard.search import Query
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 # More groups than a page shows; a group is asked for again in parts of so many.
 MOST_GROUPS = 100
 MOST_AT_ONCE = 50
+_FIRST = Keyset.of(PageRequest())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,17 +69,18 @@ class Group:
 
 async def list_groups(opened: OpenPage, query: Query) -> list[Group]:
     """Return the groups, the one with the newest first."""
+    dead = _dead(opened, query)
     grouped = (
         select(
-            Undelivered.endpoint_id,
-            Undelivered.error_class,
+            dead.endpoint_id,
+            dead.error_class,
             func.count().label("count"),
-            func.min(Undelivered.ended_at).label("first_at"),
-            func.max(Undelivered.ended_at).label("last_at"),
+            func.min(dead.ended_at).label("first_at"),
+            func.max(dead.ended_at).label("last_at"),
         )
-        .where(*_dead(opened, query))
-        .group_by(Undelivered.endpoint_id, Undelivered.error_class)
-        .order_by(func.max(Undelivered.ended_at).desc())
+        .where(*_matching(opened, query, dead))
+        .group_by(dead.endpoint_id, dead.error_class)
+        .order_by(func.max(dead.ended_at).desc())
         .limit(MOST_GROUPS + 1)
         .subquery("grouped")
     )
@@ -121,7 +125,7 @@ async def list_groups(opened: OpenPage, query: Query) -> list[Group]:
 
 
 async def list_dead(opened: OpenPage, query: Query, *, page: PageRequest) -> Page[DeliveryRow]:
-    """Return dead deliveries one by one, newest first.
+    """Return dead deliveries one by one, newest first; a page of a search leads on from where the looking ended.
 
     Raises:
         Invalid: the cursor was not made by this server.
@@ -129,12 +133,21 @@ async def list_dead(opened: OpenPage, query: Query, *, page: PageRequest) -> Pag
     """
     keyset = Keyset.of(page)
     scope = Scope(workspace_id=opened.caller.workspace_id, lowest_id=None)
-    dead = select(Undelivered.delivery_id).where(*_dead(opened, query))
+    dead = _dead(opened, query, keyset=keyset)
+    found = select(dead.delivery_id).where(*_matching(opened, query, dead))
     narrowed = keyset.narrow(
-        select(Delivery).where(Delivery.workspace_id == scope.workspace_id, Delivery.id.in_(dead)),
+        select(Delivery).where(Delivery.workspace_id == scope.workspace_id, Delivery.id.in_(found)),
         id_column=Delivery.id,
     )
-    return keyset.page(await read_rows(opened, narrowed, scope=scope, keyset=keyset))
+    rows = keyset.page(await read_rows(opened, narrowed, scope=scope, keyset=keyset))
+    most = dead_looked_at(query)
+    if most is None or len(rows.rows) == page.limit:
+        return rows
+    column = Undelivered.delivery_id
+    edge = keyset.narrow(_all_dead(opened).with_only_columns(column), id_column=column, most=1).offset(
+        most - 1
+    )
+    return keyset.go_on(rows, edge=await opened.session.scalar(edge))
 
 
 async def last_dead(opened: OpenPage) -> datetime | None:
@@ -165,25 +178,35 @@ async def newest_of_group(opened: OpenPage, endpoint_id: UUID, error_class: str 
     return [ids.to_text(ids.DELIVERY, row) for row in rows]
 
 
-def _dead(opened: OpenPage, query: Query) -> list[ColumnElement[bool]]:
-    workspace_id = opened.caller.workspace_id
-    found = [
-        Undelivered.workspace_id == workspace_id,
+def _all_dead(opened: OpenPage) -> Select[Undelivered]:
+    return select(Undelivered).where(
+        Undelivered.workspace_id == opened.caller.workspace_id,
         Undelivered.state == "dead",
         Undelivered.reopened_at.is_(None),
-    ]
-    if query.terms:
-        scope = Scope(workspace_id=workspace_id, lowest_id=None)
-        found.append(
-            exists()
-            .where(
-                Delivery.workspace_id == workspace_id,
-                Delivery.id == Undelivered.delivery_id,
-                *on_deliveries(query, scope),
-            )
-            .correlate(Undelivered)
+    )
+
+
+def _dead(opened: OpenPage, query: Query, *, keyset: Keyset = _FIRST) -> type[Undelivered]:
+    """Return what is dead: all of it, or of a search the newest ones from the page's beginning on."""
+    dead, most = _all_dead(opened), dead_looked_at(query)
+    if most is not None:
+        dead = keyset.narrow(dead, id_column=Undelivered.delivery_id, most=most)
+    return aliased(Undelivered, dead.subquery("dead"))
+
+
+def _matching(opened: OpenPage, query: Query, dead: type[Undelivered]) -> list[ColumnElement[bool]]:
+    if not query.terms:
+        return []
+    scope = Scope(workspace_id=opened.caller.workspace_id, lowest_id=None)
+    return [
+        exists()
+        .where(
+            Delivery.workspace_id == scope.workspace_id,
+            Delivery.id == dead.delivery_id,
+            *on_deliveries(query, scope),
         )
-    return found
+        .correlate(dead)
+    ]
 
 
 def _group(

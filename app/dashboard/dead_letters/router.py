@@ -26,6 +26,7 @@ from app.dashboard.exporting.answer import export
 from app.dashboard.lists import list_page, page_of
 from app.dashboard.page import OpenPage, abilities_of, make_router, open_page
 from app.dashboard.picks import back_with, picked, resolve_all, retry_all
+from app.dashboard.search.reach import dead_looked_at
 from app.deliveries.resolve import MAX_REASON_CHARS, read_reason
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ async def get_dead_letters(visit: SignedInVisit, request: Request) -> Response:
         nav="dead",
         template="dead_letters/list.html",
         read=_read,
-        unread={"groups": [], "found": None, "last": None, "flat": flat, **_ALWAYS},
+        unread={"groups": [], "found": None, "last": None, "flat": flat, "most_looked": None, **_ALWAYS},
     )
 
 
@@ -100,7 +101,8 @@ async def _read(opened: OpenPage, search: Search) -> dict[str, Any]:
     groups = [] if flat else await list_groups(opened, search.query)
     nothing = not search.query.terms and not (groups or (found and found.rows))
     last = await last_dead(opened) if nothing else None
-    return {"groups": groups, "found": found, "last": last, "flat": flat, **_ALWAYS}
+    looked = dead_looked_at(search.query)
+    return {"groups": groups, "found": found, "last": last, "flat": flat, "most_looked": looked, **_ALWAYS}
 
 
 async def _wanted(request: Request, visit: Visit) -> list[str]:

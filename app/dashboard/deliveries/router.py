@@ -9,8 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from app.api.browser import SignedInVisit
+from app.core.pagination import Keyset
 from app.dashboard.deliveries.export import HEADINGS, delivery_lines
-from app.dashboard.deliveries.queries import count_states, has_any, list_rows
+from app.dashboard.deliveries.queries import count_states, has_any, list_on, list_rows
 from app.dashboard.exporting.answer import export
 from app.dashboard.lists import list_page, page_of
 from app.dashboard.page import OpenPage, abilities_of, make_router
@@ -32,7 +33,7 @@ async def get_deliveries(visit: SignedInVisit, request: Request) -> Response:
         nav="deliveries",
         template="deliveries/list.html",
         read=_read,
-        unread={"found": None, "facets": None, "ever": True, "states": STATES},
+        unread={"found": None, "facets": None, "reach": None, "ever": True, "states": STATES},
     )
 
 
@@ -48,7 +49,7 @@ async def post_retry(visit: SignedInVisit, request: Request) -> Response:
 async def post_export(visit: SignedInVisit, request: Request) -> Response:
     """Give the list as a file."""
     return await export(
-        request, visit, what="deliveries", headings=HEADINGS, lines=partial(delivery_lines, list_rows)
+        request, visit, what="deliveries", headings=HEADINGS, lines=partial(delivery_lines, list_on)
     )
 
 
@@ -56,9 +57,12 @@ async def _read(opened: OpenPage, search: Search) -> dict[str, Any]:
     wanted = page_of(opened)
     found = await list_rows(opened, search.query, page=wanted)
     asked = bool(found.rows or search.query.terms or wanted.cursor)
+    facets = await count_states(opened, search, page=wanted) if asked else None
+    reach = facets.reach if facets is not None and len(found.rows) < wanted.limit else None
     return {
-        "found": found,
-        "facets": await count_states(opened, search.any_status) if asked else None,
+        "found": Keyset.of(wanted).go_on(found, edge=reach.edge) if reach is not None else found,
+        "facets": facets,
+        "reach": reach,
         "ever": asked or await has_any(opened),
         "states": STATES,
     }

@@ -12,6 +12,7 @@ from app.deliveries.waiting import LEASED, WaitReason, next_attempt_at, wait_of
 from app.endpoints.targets import shown_url
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -62,6 +63,8 @@ class DeliveryRow:
     # Why it waits, in a few words; None if it does not.
     wait: str | None
     can_retry: bool
+    # What each attempt brought, the first one first, where that was asked for.
+    outcomes: Sequence[str]
 
 
 def status_of(state: str, *, leased: bool, attempts: int) -> str:
@@ -82,6 +85,7 @@ def delivery_row(
     head: UUID | None,
     caller: Caller,
     now: datetime,
+    outcomes: Sequence[str] = (),
 ) -> DeliveryRow:
     """Return the row of a delivery; `head` is the first that waits in a line that keeps its order."""
     lane = lane_of(endpoint, runtime)
@@ -113,6 +117,7 @@ def delivery_row(
         next_at=next_attempt_at(place, lane, now=now) if place is not None else None,
         wait=WAITS[wait.reason] if wait is not None else None,
         can_retry=not sending and endpoint.deleted_at is None and (endpoint.enabled or delivery.test),
+        outcomes=outcomes,
     )
 
 

@@ -38,7 +38,8 @@ async def event_lines(opened: OpenPage, query: Query, form: Format) -> AsyncIter
     """Yield the lines of a list of events, newest first."""
 
     async def read(reading: OpenPage, page: PageRequest) -> Page[EventRow]:
-        return await list_rows(reading, query, page=page)
+        found, _ = await list_rows(reading, query, page=page)
+        return found
 
     async for rows in pages(opened, read):
         if form is Format.CSV:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, func, select, true
-from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.orm import aliased
 
 from app.core import ids
 from app.core.pagination import Keyset
 from app.dashboard.deliveries.queries import read_rows
 from app.dashboard.search.conditions import Scope, on_events
-from app.models import Application, Attempt, Delivery, Endpoint, Event, Fanout, Subscription
+from app.dashboard.search.reach import Reach, events_looked_at, newest_events
+from app.models import Application, Delivery, Endpoint, Event, Fanout, Subscription
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,8 +81,10 @@ class Outsider:
     subscriptions: Sequence[Subscription]
 
 
-async def list_rows(opened: OpenPage, query: Query, *, page: PageRequest) -> Page[EventRow]:
-    """Return a page of events, newest first, with how far each one has come.
+async def list_rows(
+    opened: OpenPage, query: Query, *, page: PageRequest
+) -> tuple[Page[EventRow], Reach | None]:
+    """Return a page of events, newest first, with how far each one has come, and how far was looked if not at all.
 
     Raises:
         Invalid: the cursor was not made by this server.
@@ -91,9 +93,13 @@ async def list_rows(opened: OpenPage, query: Query, *, page: PageRequest) -> Pag
     keyset = Keyset.of(page)
     lowest = None if query.anywhen else opened.span.lowest_id
     scope = Scope(workspace_id=opened.caller.workspace_id, lowest_id=lowest)
-    narrowed = keyset.narrow(
-        select(Event).where(*_in_span(opened, scope), *on_events(query, scope)), id_column=Event.id
-    )
+    within, most = _in_span(opened, scope), events_looked_at(query)
+    if most is None:
+        narrowed = keyset.narrow(select(Event).where(*within, *on_events(query, scope)), id_column=Event.id)
+    else:
+        looked, edge = newest_events(most=most, within=within, keyset=keyset)
+        matching = on_events(query, replace(scope, event=looked))
+        narrowed = keyset.order(select(looked).where(*matching), id_column=looked.id).limit(keyset.limit + 1)
     one = aliased(Event, narrowed.subquery("chosen"))
     of_event = [Delivery.workspace_id == scope.workspace_id, Delivery.event_id == one.id]
     if lowest is not None:
@@ -125,7 +131,11 @@ async def list_rows(opened: OpenPage, query: Query, *, page: PageRequest) -> Pag
         .join(counted, true())
     )
     found = await opened.session.execute(keyset.order(statement, id_column=one.id))
-    return keyset.page([_event_row(row) for row in found])
+    rows = keyset.page([_event_row(row) for row in found])
+    if most is None or len(rows.rows) == keyset.limit:
+        return rows, None
+    edge_id = (await opened.session.scalars(edge)).one_or_none()
+    return keyset.go_on(rows, edge=edge_id), Reach(edge_id, most) if edge_id is not None else None
 
 
 async def has_any(opened: OpenPage) -> bool:
@@ -155,7 +165,7 @@ async def read_event(opened: OpenPage, event_id: UUID) -> OneEvent | None:
 
 
 async def read_fanout(opened: OpenPage, event: Event) -> Sequence[DeliveryRow]:
-    """Return the event's deliveries, the first ones first, with an end to how many are shown."""
+    """Return the event's deliveries with what each attempt brought, the first ones first, with an end to how many are shown."""
     scope = Scope(workspace_id=event.workspace_id, lowest_id=lowest_after(event))
     keyset = Keyset(limit=SHOWN_ENDPOINTS, direction=b"n", anchor=None, descending=False)
     narrowed = keyset.narrow(
@@ -166,25 +176,7 @@ async def read_fanout(opened: OpenPage, event: Event) -> Sequence[DeliveryRow]:
         ),
         id_column=Delivery.id,
     )
-    return await read_rows(opened, narrowed, scope=scope, keyset=keyset)
-
-
-async def read_attempts(opened: OpenPage, event: Event, deliveries: Sequence[UUID]) -> dict[UUID, list[str]]:
-    """Return the outcome of each attempt of these deliveries, the first one first."""
-    found = await opened.session.execute(
-        select(
-            Attempt.delivery_id,
-            func.array_agg(aggregate_order_by(Attempt.outcome, Attempt.number)),
-        )
-        .where(
-            Attempt.workspace_id == event.workspace_id,
-            Attempt.delivery_id.in_(deliveries),
-            Attempt.id >= lowest_after(event),
-            Attempt.number <= MOST_DOTS,
-        )
-        .group_by(Attempt.delivery_id)
-    )
-    return {row[0]: list(row[1]) for row in found}
+    return await read_rows(opened, narrowed, scope=scope, keyset=keyset, outcomes=MOST_DOTS)
 
 
 async def read_outsiders(opened: OpenPage, event: Event) -> list[Outsider]:

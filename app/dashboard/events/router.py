@@ -50,7 +50,7 @@ async def get_events(visit: SignedInVisit, request: Request) -> Response:
         nav="events",
         template="events/list.html",
         read=_read,
-        unread={"found": None, "ever": True},
+        unread={"found": None, "reach": None, "ever": True},
     )
 
 
@@ -105,7 +105,6 @@ async def get_event(event: str, visit: SignedInVisit, request: Request) -> Respo
     async with open_page(request, visit) as opened:
         found = await _require(opened, event)
         deliveries = await queries.read_fanout(opened, found.row)
-        dots = await queries.read_attempts(opened, found.row, [row.id for row in deliveries])
         outsiders = await queries.read_outsiders(opened, found.row)
     # Filters are run as they are at a publish: away from the event loop.
     reasons = await asyncio.to_thread(reasons_of, found.row, outsiders)
@@ -121,7 +120,6 @@ async def get_event(event: str, visit: SignedInVisit, request: Request) -> Respo
         row=row,
         deliveries=deliveries[: queries.SHOWN_ENDPOINTS],
         more=len(deliveries) > queries.SHOWN_ENDPOINTS,
-        dots=dots,
         outsiders=[
             (ids.to_text(ids.ENDPOINT, outsider.endpoint.id), outsider.endpoint.url.partition("?")[0], reason)
             for outsider, reason in zip(outsiders, reasons, strict=True)
@@ -202,9 +200,9 @@ async def post_erase(event: str, visit: SignedInVisit, request: Request) -> Resp
 
 
 async def _read(opened: OpenPage, search: Search) -> dict[str, Any]:
-    found = await queries.list_rows(opened, search.query, page=page_of(opened))
+    found, reach = await queries.list_rows(opened, search.query, page=page_of(opened))
     asked = bool(found.rows or search.query.terms)
-    return {"found": found, "ever": asked or await queries.has_any(opened)}
+    return {"found": found, "reach": reach, "ever": asked or await queries.has_any(opened)}
 
 
 async def _cancel(request: Request, visit: Visit, *, event: str) -> None:

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 # Rows that one look reads at most, and where payloads or headers are read with them.
 MOST_ROWS = 1_000
 MOST_LARGE_ROWS = 100
+# Rows of the page as it is loaded.
+FIRST_ROWS = 50
 # The count of what has come ends here.
 MOST_COUNTED = 10_000
 # An id is made before its row is committed: so far back a row may still come.
@@ -84,14 +86,17 @@ class AttemptReader:
     async def read(self, connection: AsyncConnection | AsyncSession) -> News:
         """Return what has come since the last time; at first the newest of all."""
         large = self.query.needs_data or self.query.needs_headers
+        most = MOST_LARGE_ROWS if large else MOST_ROWS
+        first = self.newest == _NOTHING
         found = await connection.execute(
             READ_LARGE if large else READ,
             {
                 "workspace": self.workspace_id,
                 "newest": self.newest,
                 "after": _earlier(self.newest),
-                "most": MOST_LARGE_ROWS if large else MOST_ROWS,
-                "most_counted": MOST_COUNTED,
+                # The page begins with the newest, and nothing has come since it was not there.
+                "most": most if self.query.terms or not first else min(most, FIRST_ROWS),
+                "most_counted": 0 if first else MOST_COUNTED,
             },
         )
         rows = found.all()

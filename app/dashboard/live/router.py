@@ -13,7 +13,7 @@ from app.access.sessions import FoundSession
 from app.api.auth import header_of, runtime_of
 from app.api.browser import SignedInVisit, SignInNeeded
 from app.core.ids import lowest_uuid_at
-from app.dashboard.live.attempts import AttemptReader
+from app.dashboard.live.attempts import FIRST_ROWS, AttemptReader
 from app.dashboard.live.stream import LeavingResponse, say_changes
 from app.dashboard.live.tail import say_rows
 from app.dashboard.live.topics import parse_topics
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 router = make_router()
 
 _FAR_MS = 86_400_000
-# Rows of the page as it is loaded.
-_FIRST_ROWS = 50
 
 
 @router.get("/live")
@@ -45,7 +43,7 @@ async def get_live(visit: SignedInVisit, request: Request) -> Response:
         nav="live",
         typed=typed,
         faults=query.faults,
-        rows=news.rows[: -_FIRST_ROWS - 1 : -1],
+        rows=news.rows[: -FIRST_ROWS - 1 : -1],
         last=last,
         stream="/dashboard/live/rows?" + urlencode({"q": typed, "since": news.last_ms or 0}),
         same="/dashboard/deliveries" + (f"?{urlencode({'q': typed})}" if typed else ""),

@@ -6,7 +6,7 @@ read. None of the conditions can fail, whatever somebody managed to publish.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
@@ -14,6 +14,7 @@ from sqlalchemy import (
     exists,
     false,
     func,
+    literal,
     not_,
     or_,
     select,
@@ -38,10 +39,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Whose rows, and since when: no row of the span has an id below `lowest_id`; None is all that is kept."""
+    """Whose rows, and since when: no row of the span has an id below `lowest_id`; None is all that is kept.
+
+    `delivery` and `event` are what stands for the rows in a statement: the tables, or the part of them that is looked at.
+    """
 
     workspace_id: UUID
     lowest_id: UUID | None
+    delivery: type[Delivery] = Delivery
+    event: type[Event] = Event
 
 
 def on_deliveries(query: Query, scope: Scope) -> list[ColumnElement[bool]]:
@@ -50,7 +56,7 @@ def on_deliveries(query: Query, scope: Scope) -> list[ColumnElement[bool]]:
         return [false()]
     return [
         _state(term.meaning.names, scope)
-        if isinstance(term.meaning, meanings.Status) and not term.negated
+        if isinstance(term.meaning, meanings.Status) and not term.negated and scope.delivery is Delivery
         else _signed(term, _of_delivery(term.meaning, scope))
         for term in query.terms
     ]
@@ -74,28 +80,30 @@ def _of_delivery(meaning: Meaning, scope: Scope) -> ColumnElement[bool]:  # noqa
             return _id_of_delivery(meaning, scope)
         case meanings.Text(part):
             return or_(
-                Delivery.event_type.icontains(part, autoescape=True),
-                Delivery.endpoint_id.in_(_endpoints_at([part], scope)),
+                scope.delivery.event_type.icontains(part, autoescape=True),
+                scope.delivery.endpoint_id.in_(_endpoints_at([part], scope)),
             )
         case meanings.Status(names):
             return _row_state(names, scope)
         case meanings.Code():
-            return _code(meaning)
+            return _code(meaning, scope)
         case meanings.Type(patterns):
-            return or_(*(_glob(Delivery.event_type, pattern) for pattern in patterns))
+            return or_(*(_glob(scope.delivery.event_type, pattern) for pattern in patterns))
         case meanings.Application():
-            return Delivery.application_id.in_(_applications(meaning, scope))
+            return scope.delivery.application_id.in_(_applications(meaning, scope))
         case meanings.Endpoint(endpoint_ids, parts):
-            named = Delivery.endpoint_id.in_(endpoint_ids)
-            return or_(named, Delivery.endpoint_id.in_(_endpoints_at(parts, scope))) if parts else named
+            named = scope.delivery.endpoint_id.in_(endpoint_ids)
+            return or_(named, scope.delivery.endpoint_id.in_(_endpoints_at(parts, scope))) if parts else named
         case meanings.Attempts(bounds):
-            return _between(Delivery.attempt_count, bounds)
+            return _between(scope.delivery.attempt_count, bounds)
         case meanings.Duration(bounds):
-            return _attempt(scope, Attempt.delivery_id == Delivery.id, _between(Attempt.duration_ms, bounds))
+            return _attempt(
+                scope, Attempt.delivery_id == scope.delivery.id, _between(Attempt.duration_ms, bounds)
+            )
         case meanings.Header():
-            return _attempt(scope, Attempt.delivery_id == Delivery.id, header_holds(meaning))
+            return _attempt(scope, Attempt.delivery_id == scope.delivery.id, header_holds(meaning))
         case meanings.Data(path, wanted):
-            found = [Event.workspace_id == scope.workspace_id, Event.id == Delivery.event_id]
+            found = [Event.workspace_id == scope.workspace_id, Event.id == scope.delivery.event_id]
             if scope.lowest_id is not None:
                 found.append(Event.id >= scope.lowest_id)
             return exists().where(*found, data_holds(path, wanted))
@@ -104,38 +112,47 @@ def _of_delivery(meaning: Meaning, scope: Scope) -> ColumnElement[bool]:  # noqa
 def _of_event(meaning: Meaning, scope: Scope) -> ColumnElement[bool]:  # noqa: PLR0911 - one case a qualifier
     match meaning:
         case meanings.Id(prefix) if prefix == ids.EVENT:
-            return _within(Event.id, meaning)
+            return _within(scope.event.id, meaning)
         case meanings.Id(prefix) if prefix == ids.APPLICATION:
-            return _within(Event.application_id, meaning)
+            return _within(scope.event.application_id, meaning)
         case meanings.Text(part):
             return or_(
-                Event.type.icontains(part, autoescape=True), Event.uid == part, Event.correlation_id == part
+                scope.event.type.icontains(part, autoescape=True),
+                scope.event.uid == part,
+                scope.event.correlation_id == part,
             )
         case meanings.Type(patterns):
-            return or_(*(_glob(Event.type, pattern) for pattern in patterns))
+            return or_(*(_glob(scope.event.type, pattern) for pattern in patterns))
         case meanings.Application():
-            return Event.application_id.in_(_applications(meaning, scope))
+            return scope.event.application_id.in_(_applications(meaning, scope))
         case meanings.Data(path, wanted):
-            return data_holds(path, wanted)
+            return data_holds(path, wanted, scope.event)
         case _:
-            found = [Delivery.workspace_id == scope.workspace_id, Delivery.event_id == Event.id]
+            found = [Delivery.workspace_id == scope.workspace_id, Delivery.event_id == scope.event.id]
             if scope.lowest_id is not None:
                 found.append(Delivery.id >= scope.lowest_id)
-            return exists().where(*found, _of_delivery(meaning, scope)).correlate(Event)
+            # Not EXISTS: that may be turned into a join with all attempts there are.
+            one = (
+                select(literal(1))
+                .where(*found, _of_delivery(meaning, replace(scope, delivery=Delivery)))
+                .limit(1)
+                .correlate(scope.event)
+            )
+            return one.scalar_subquery().is_not(None)
 
 
 def _id_of_delivery(meaning: meanings.Id, scope: Scope) -> ColumnElement[bool]:
     if meaning.prefix == ids.ATTEMPT:
-        return Delivery.id.in_(
+        return scope.delivery.id.in_(
             select(Attempt.delivery_id).where(
                 Attempt.workspace_id == scope.workspace_id, _within(Attempt.id, meaning)
             )
         )
     column: InstrumentedAttribute[UUID] = {
-        ids.DELIVERY: Delivery.id,
-        ids.EVENT: Delivery.event_id,
-        ids.ENDPOINT: Delivery.endpoint_id,
-        ids.APPLICATION: Delivery.application_id,
+        ids.DELIVERY: scope.delivery.id,
+        ids.EVENT: scope.delivery.event_id,
+        ids.ENDPOINT: scope.delivery.endpoint_id,
+        ids.APPLICATION: scope.delivery.application_id,
     }[meaning.prefix]
     return _within(column, meaning)
 
@@ -149,7 +166,7 @@ def _state(names: frozenset[str], scope: Scope) -> ColumnElement[bool]:
 
     `undelivered` has no tests: of those that failed only the list without this term tells.
     """
-    choices: list[ColumnElement[bool]] = [Delivery.state == "succeeded"] if "succeeded" in names else []
+    choices: list[ColumnElement[bool]] = [scope.delivery.state == "succeeded"] if "succeeded" in names else []
     ended = names & {"dead", "cancelled"}
     if ended:
         found = [
@@ -159,26 +176,26 @@ def _state(names: frozenset[str], scope: Scope) -> ColumnElement[bool]:
         ]
         if scope.lowest_id is not None:
             found.append(Undelivered.delivery_id >= scope.lowest_id)
-        choices.append(Delivery.id.in_(select(Undelivered.delivery_id).where(*found)))
+        choices.append(scope.delivery.id.in_(select(Undelivered.delivery_id).where(*found)))
     waiting = _queued(names)
     if waiting is not None:
         found = [QueuedDelivery.workspace_id == scope.workspace_id, waiting]
         if scope.lowest_id is not None:
             found.append(QueuedDelivery.id >= scope.lowest_id)
-        choices.append(Delivery.id.in_(select(QueuedDelivery.id).where(*found)))
+        choices.append(scope.delivery.id.in_(select(QueuedDelivery.id).where(*found)))
     return or_(*choices)
 
 
 def _row_state(names: frozenset[str], scope: Scope) -> ColumnElement[bool]:
     """Return the condition by what the delivery itself says: for those that are at hand already."""
     final = names & {"succeeded", "dead", "cancelled"}
-    choices: list[ColumnElement[bool]] = [Delivery.state.in_(final)] if final else []
+    choices: list[ColumnElement[bool]] = [scope.delivery.state.in_(final)] if final else []
     waiting = _queued(names)
     if waiting is not None:
         queued = exists().where(
-            QueuedDelivery.workspace_id == scope.workspace_id, QueuedDelivery.id == Delivery.id, waiting
+            QueuedDelivery.workspace_id == scope.workspace_id, QueuedDelivery.id == scope.delivery.id, waiting
         )
-        choices.append(and_(Delivery.state == "pending", queued))
+        choices.append(and_(scope.delivery.state == "pending", queued))
     return or_(*choices)
 
 
@@ -194,14 +211,14 @@ def _queued(names: frozenset[str]) -> ColumnElement[bool] | None:
     return or_(*kinds) if kinds else None
 
 
-def _code(meaning: meanings.Code) -> ColumnElement[bool]:
+def _code(meaning: meanings.Code, scope: Scope) -> ColumnElement[bool]:
     choices: list[ColumnElement[bool]] = [
-        Delivery.last_status.between(low, high) for low, high in meaning.ranges
+        scope.delivery.last_status.between(low, high) for low, high in meaning.ranges
     ]
     if meaning.errors:
-        choices.append(Delivery.last_error_class.in_(meaning.errors))
+        choices.append(scope.delivery.last_error_class.in_(meaning.errors))
     if meaning.none:
-        choices.append(Delivery.last_status.is_(None))
+        choices.append(scope.delivery.last_status.is_(None))
     return or_(*choices)
 
 
@@ -243,4 +260,4 @@ def _attempt(scope: Scope, *conditions: ColumnElement[bool]) -> ColumnElement[bo
     found = [Attempt.workspace_id == scope.workspace_id, *conditions]
     if scope.lowest_id is not None:
         found.append(Attempt.id >= scope.lowest_id)
-    return exists().where(*found).correlate(Delivery)
+    return exists().where(*found).correlate(scope.delivery)

@@ -63,7 +63,7 @@ def _header_in(column: InstrumentedAttribute[bytes | None], meaning: meanings.He
     return case((column.is_(None), false()), (_is_strange(column), false()), else_=holding)
 
 
-def data_holds(path: tuple[str, ...], wanted: Wanted) -> ColumnElement[bool]:
+def data_holds(path: tuple[str, ...], wanted: Wanted, event: type[Event] = Event) -> ColumnElement[bool]:
     """Return the condition on an event's data, which is kept as the bytes that were published.
 
     Most rows are told by their bytes: they hold neither the characters of the value nor an escape that may stand for
@@ -72,7 +72,7 @@ def data_holds(path: tuple[str, ...], wanted: Wanted) -> ColumnElement[bool]:
     """
     last = json.dumps(path[-1], ensure_ascii=False)
     place = "$" + "".join("." + json.dumps(name) for name in path)
-    characters = func.convert_from(Event.data, "UTF8")
+    characters = func.convert_from(event.data, "UTF8")
     number = wanted.literal if isinstance(wanted.literal, Decimal) else None
     if wanted.anything:
         needle, filtered, strange = path[-1], place, f"{_regex(last)}\\s*:"
@@ -94,16 +94,16 @@ def data_holds(path: tuple[str, ...], wanted: Wanted) -> ColumnElement[bool]:
             document[:-1] + f', "literal": {number if number is not None else json.dumps(wanted.literal)}}}'
         )
     found = func.jsonb_path_exists(
-        _as_json(Event.data), cast(literal(filtered), JSONPATH), cast(literal(document), JSONB), true()
+        _as_json(event.data), cast(literal(filtered), JSONPATH), cast(literal(document), JSONB), true()
     )
     unlikely = [func.strpos(characters, literal(needle)) == 0, func.strpos(characters, literal("\\")) == 0]
     if number is not None:
         # 42 may also be written as 4.2e1.
         unlikely.append(not_(characters.op("~")(literal(_EXPONENT))))
     return case(
-        (Event.data.is_(None), false()),
+        (event.data.is_(None), false()),
         (and_(*unlikely), false()),
-        (_is_strange(Event.data), characters.op("~")(literal(strange))),
+        (_is_strange(event.data), characters.op("~")(literal(strange))),
         else_=found,
     )
 
