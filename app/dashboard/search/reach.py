@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Rows that a page judges: some 50 ms of the database, whatever is asked for. Fewer where a term looks up other rows, or takes headers apart.
 LOOKED = 10_000
-LOOKED_INSIDE = 2_000
+LOOKED_INSIDE = 1_500
 LOOKED_INTO_HEADERS = 500
 # Of errors up to so many attempts are looked up one by one; of more, some are among the newest rows.
 FEW = 3_000
