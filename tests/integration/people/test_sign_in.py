@@ -284,7 +284,7 @@ async def test_pages_allow_no_script_no_frame_and_no_cache(browser, add_person):
 async def test_the_style_may_be_kept(browser):
     """Its address is made from its content."""
     page = await browser.get("/login")
-    (address,) = re.findall(r'href="(/static/[^"]+)"', page.text)
+    (address,) = re.findall(r'rel="stylesheet" href="([^"]+)"', page.text)
     answer = await browser.get(address)
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/css; charset=utf-8")
     assert "immutable" in answer.headers["cache-control"]
