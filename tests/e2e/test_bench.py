@@ -34,8 +34,10 @@ CHARTS = {
     "memory": {"memory", "throughput"},
     "hang": {"latency", "throughput"},
     "flood": {"latency"},
+    "dashboard": {"latency"},
 }
 MOST_BYTES = 100_000
+MOST_STATEMENTS = 5
 
 
 async def test_quick_benchmark_measures_everything_and_loses_nothing(tmp_path: Path) -> None:
@@ -51,8 +53,10 @@ async def test_quick_benchmark_measures_everything_and_loses_nothing(tmp_path: P
     assert process.returncode == 0, output.decode()
     results = {result["scenario"]: result for result in _read_results(tmp_path)}
     assert list(results) == list(SCENARIOS) == list(CHARTS)
+    pages = results.pop("dashboard")
     for result in results.values():
         _check_counts(result)
+    _check_pages(pages)
     _check_files(tmp_path)
     hanging = _figures(results["hang"])
     assert 0 < hanging["hanging requests at once, most"] <= 10
@@ -68,6 +72,14 @@ def _check_counts(result: dict[str, Any]) -> None:
     assert all(figure["share"] > 0 for figure in result["figures"] if figure["ceiling"])
     assert result["cpu_seconds_per_1000"]["worker"] > 0
     assert all(Latency.decode(encoded).count > 0 for encoded in result["histograms"].values())
+
+
+def _check_pages(result: dict[str, Any]) -> None:
+    """Nothing is delivered: pages are asked for, and none may fail or run more statements than is promised."""
+    figures = _figures(result)
+    assert figures["pages that were not answered with 200"] == 0
+    assert 0 < figures["most statements of a page"] <= MOST_STATEMENTS
+    assert figures["GET /dashboard/deliveries, p95"] > 0
 
 
 def _figures(result: dict[str, Any]) -> dict[str, float]:
