@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 CELERY_APP = "workers.celery_app"
 QUEUE = "bellwire"
-# One wake-up at a time: a second one would wait behind a process that is awake already.
-PREFETCH = 1
 
 Host = Annotated[str | None, typer.Option("--host", help="Address to listen on; else BELLWIRE_HOST.")]
 Port = Annotated[
@@ -66,7 +64,6 @@ def worker(
         f"--hostname=bellwire-{os.getpid()}@%h",
         f"--concurrency={processes}",
         f"--queues={QUEUE}",
-        f"--prefetch-multiplier={PREFETCH}",
         "--without-gossip",
         "--without-mingle",
         f"--loglevel={settings.log_level}",

@@ -43,14 +43,15 @@ def make_celery(settings: Settings) -> Celery:
     amqp = url.startswith(("amqp", "pyamqp"))
     app.conf.update(
         task_default_queue=QUEUE,
-        task_queues=[Queue(QUEUE, durable=True, queue_arguments=_amqp_arguments() if amqp else None)],
+        # Taken is done: an acknowledgement that fails, because the broker died meanwhile, would hold the prefetch for
+        # good, and a worker that may take nothing more does not notice that its connection is gone.
+        task_queues=[
+            Queue(QUEUE, durable=True, no_ack=True, queue_arguments=_amqp_arguments() if amqp else None)
+        ],
         task_ignore_result=True,
         task_store_errors_even_if_ignored=False,
-        task_acks_late=True,
-        task_reject_on_worker_lost=False,
         task_serializer="json",
         accept_content=["json"],
-        worker_prefetch_multiplier=1,
         worker_enable_remote_control=False,
         worker_send_task_events=False,
         worker_hijack_root_logger=False,
@@ -59,7 +60,6 @@ def make_celery(settings: Settings) -> Celery:
         worker_enable_soft_shutdown_on_idle=True,
         worker_max_memory_per_child=None,
         worker_proc_alive_timeout=30,
-        worker_cancel_long_running_tasks_on_connection_loss=True,
         # Quorum queues refuse a prefetch that holds for the whole connection.
         worker_detect_quorum_queues=True,
         broker_connection_retry_on_startup=True,

@@ -6,8 +6,11 @@ import statistics
 from typing import TYPE_CHECKING
 
 import pytest
+import redis.asyncio
 
+from app.core.queue import QUEUE
 from tests.faults.harness.scene import Scene, open_scene
+from tests.faults.harness.waiting import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -61,6 +64,42 @@ async def test_workers_resume_with_an_empty_broker(scene: Scene) -> None:
     await scene.checker.check()
     assert worker.is_running()
     assert stack.drains_of(worker) == drains, "the same processes went on"
+
+
+async def test_workers_resume_after_the_broker_died_under_a_wake_up(scene: Scene) -> None:
+    """A broker that dies while a worker is busy with a wake-up brings later ones again without a restart."""
+    stack = scene.stack
+    await stack.create_endpoint("/under", event_types=["under.*"])
+    await scene.wait_until_woken("under.before", seconds=RESUME_SECONDS)
+    (drain,) = stack.drains_of(stack.workers[0])
+
+    drain.suspend()
+    try:
+        sent = await stack.metric("bellwire_wakes_sent_total")
+        await scene.publisher.publish("under.now")
+        await _wait_until_taken(scene, sent)
+        stack.kill_broker(forget=True)
+    finally:
+        drain.resume()
+    await scene.checker.settle()
+    stack.start_broker()
+
+    await scene.wait_until_woken("under.after", seconds=RESUME_SECONDS)
+    await scene.checker.check()
+
+
+async def _wait_until_taken(scene: Scene, sent_before: float) -> None:
+    """Wait until the API has sent a wake-up and a worker holds it."""
+    broker = redis.asyncio.from_url(scene.stack.broker_url)
+
+    async def taken() -> bool:
+        sent = await scene.stack.metric("bellwire_wakes_sent_total") > sent_before
+        return sent and await broker.llen(QUEUE) == 0
+
+    try:
+        await wait_until(taken, seconds=RESUME_SECONDS, what="a worker takes the wake-up")
+    finally:
+        await broker.aclose()
 
 
 def _p99(events: list[Accepted]) -> float:
