@@ -46,7 +46,7 @@ TESTS ?=
 .PHONY: test
 test: $(STAMP) lint types ## Check the code, then run every test
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not faults and not e2e" $(TESTS)
-	$(BIN)/pytest -n $(WAITING_WORKERS) --dist loadfile -m "faults or e2e" $(TESTS)
+	$(BIN)/pytest -n $(WAITING_WORKERS) --dist loadfile --no-loadscope-reorder -m "faults or e2e" $(TESTS)
 
 .PHONY: lint
 lint: $(STAMP) ## Style and the direction of imports
