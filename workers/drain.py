@@ -28,7 +28,7 @@ from workers.sender import OWN_FAULT_SECONDS, cancelled, released
 from workers.suspects import Suspects
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -63,6 +63,8 @@ SUSPECTS_SHARE = 8
 SUSPECT_DELAY_SECONDS = 2.0
 # Longer than Postgres' own limit of a statement: an answer that is not here by then will not come.
 ROUND_DEADLINE_SECONDS = 30.0
+# A claim uses the places of answered requests whose leases hold for so long, and sends nothing if it took longer.
+REUSE_SECONDS = 5.0
 # How long a stop waits for a round that is under way, beside the grace.
 STOP_ROUND_SECONDS = 5.0
 
@@ -237,29 +239,36 @@ class Drain:
         if due:
             self._next_discover = now + DISCOVER_SECONDS
         if due and self._few_lanes:
-            claimed, results, self._few_lanes = await look(
-                connection, hops=FEW_LANES, want=want, most=tenth, in_flight=self._in_flight,
-                margin_seconds=self._settings.lease_margin_seconds, worker=self._worker,
-            )  # fmt: skip
+            async with self._recorder.answered(seconds=REUSE_SECONDS) as answered:
+                asked_at = time.monotonic()
+                claimed, results, self._few_lanes = await look(
+                    connection, hops=FEW_LANES, want=want, most=tenth, in_flight=self._in_flight, answered=answered,
+                    margin_seconds=self._settings.lease_margin_seconds, worker=self._worker,
+                )  # fmt: skip
             self._lanes.add(result.lane for result in results)
             if not self._few_lanes:
                 self._next_discover = now
         else:
             if due:
                 await self._discover(connection)
-            turn = self._next_turn(want=want, tenth=tenth, now=now)
-            if not turn:
-                return self._lanes.eligible > 0
-            claimed, results = await claim(
-                connection, list(turn.items()), margin_seconds=self._settings.lease_margin_seconds, worker=self._worker
-            )  # fmt: skip
+            async with self._recorder.answered(seconds=REUSE_SECONDS) as answered:
+                asked_at = time.monotonic()
+                turn = self._next_turn(want=want, tenth=tenth, now=now, answered=answered)
+                if not turn:
+                    return self._lanes.eligible > 0
+                claimed, results = await claim(
+                    connection, list(turn.items()), answered=answered,
+                    margin_seconds=self._settings.lease_margin_seconds, worker=self._worker,
+                )  # fmt: skip
             for endpoint_id in turn.keys() - {result.endpoint_id for result in results}:
                 self._lanes.forget(endpoint_id)
         for result in results:
             self._lanes.settle(result, now=now)
         if claimed:
             metrics.CLAIMED.inc(len(claimed))
-            await self._start(connection, claimed, claimed_from=now)
+            # Places were used again whose leases may have run out meanwhile: they may be another worker's.
+            late = bool(answered) and time.monotonic() - asked_at > REUSE_SECONDS
+            await self._start(connection, claimed, claimed_from=now, send=not late)
         return bool(claimed) or self._lanes.eligible > 0
 
     async def _discover(self, connection: AsyncConnection) -> None:
@@ -272,12 +281,15 @@ class Drain:
         self._walk_after = found[-1] if len(found) == DISCOVER_HOPS else None
         self._lanes.add(found)
 
-    def _next_turn(self, *, want: int, tenth: int, now: float) -> dict[UUID, int]:
+    def _next_turn(
+        self, *, want: int, tenth: int, now: float, answered: Mapping[UUID, int]
+    ) -> dict[UUID, int]:
         """Return whose turn it is, and how many deliveries each may get."""
         share = max(1, min(tenth, want // max(1, self._lanes.eligible)))
         turn: dict[UUID, int] = {}
         for endpoint_id, turns in self._lanes.next(max(1, want // share), now=now).items():
-            room = min(turns * share, tenth - self._in_flight[endpoint_id])
+            under_way = self._in_flight[endpoint_id] - answered.get(endpoint_id, 0)
+            room = min(turns * share, tenth - under_way)
             if room > 0:
                 turn[endpoint_id] = room
             else:
@@ -285,7 +297,7 @@ class Drain:
         return turn
 
     async def _start(
-        self, connection: AsyncConnection, claimed: list[Claimed], *, claimed_from: float
+        self, connection: AsyncConnection, claimed: list[Claimed], *, claimed_from: float, send: bool
     ) -> None:
         for item in claimed:
             self._in_flight[item.endpoint_id] += 1
@@ -303,7 +315,7 @@ class Drain:
             event, endpoint = self._events.of(item), settings.get(item.endpoint_id)
             if event is None or event.data is None or endpoint is None:
                 self._recorder.add(cancelled(item))
-            elif self._stopping:
+            elif self._stopping or not send:
                 self._recorder.add(released(item))
             elif item.lost_count:
                 if not self._suspects.add(item):
@@ -342,7 +354,12 @@ class Drain:
         metrics.note_attempt(
             outcome=finished.outcome, error_class=finished.error_class, duration_ms=finished.duration_ms
         )
-        self._recorder.add(finished)
+        if finished.settle is not Settle.SUCCEEDED:
+            # A failure may open the circuit or hold the endpoint: its record decides what goes next.
+            lease_ends = 0.0
+        self._recorder.add(finished, reusable_until=lease_ends)
+        if lease_ends and self._lanes.unpark(item.endpoint_id):
+            self._kicked.set()
 
     async def _send_alone(self, connection: AsyncConnection, item: Claimed) -> None:
         margin = self._settings.lease_margin_seconds

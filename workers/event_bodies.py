@@ -31,7 +31,7 @@ LOAD = text(
 )
 
 
-class EventBody(msgspec.Struct, kw_only=True):
+class EventBody(msgspec.Struct, gc=False, kw_only=True):
     """One event, ready to be sent in either format. `data` is None when it was erased."""
 
     id: UUID

@@ -85,10 +85,12 @@ class LaneBook:
             wait = result.wait_seconds if result.wait_seconds is not None else FULL_PARK_SECONDS
             self._park(endpoint_id, now + min(wait, MAX_PARK_SECONDS))
 
-    def unpark(self, endpoint_id: UUID) -> None:
-        """Let a lane take part again: one of its requests has been recorded."""
-        if self._parked.pop(endpoint_id, None) is not None:
-            self._link(self._lanes[endpoint_id])
+    def unpark(self, endpoint_id: UUID) -> bool:
+        """Let a lane take part again: one of its requests is over, or recorded. Return whether it was parked."""
+        if self._parked.pop(endpoint_id, None) is None:
+            return False
+        self._link(self._lanes[endpoint_id])
+        return True
 
     def forget(self, endpoint_id: UUID) -> None:
         """Drop a lane that has nothing ready (or whose endpoint is gone)."""

@@ -16,7 +16,7 @@ HONOURS_RETRY_AFTER = frozenset({429, 503})
 MAX_LOCATION_LENGTH = 200
 
 
-class Outcome(msgspec.Struct, kw_only=True, frozen=True):
+class Outcome(msgspec.Struct, gc=False, kw_only=True, frozen=True):
     """The result of one attempt in the words of the delivery log.
 
     `message` and `hint` are None on success; `note` tells of a broken body behind a good status line.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -19,7 +21,7 @@ from app.deliveries.circuit_changes import settle_circuits
 from app.deliveries.record import Finished, record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -54,7 +56,10 @@ class Recorder:
         self._transactions = transactions
         self._flush_seconds = flush_seconds
         self._settled = settled
-        self._waiting: list[Finished] = []
+        # With the instant until which its place under the endpoint's cap may be used again.
+        self._waiting: list[tuple[Finished, float]] = []
+        # Held by whoever uses the places of what waits, and for a moment by a flush that takes it.
+        self._taking = asyncio.Lock()
         self._something = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -64,11 +69,24 @@ class Recorder:
         """Begin to flush."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="recorder")
 
-    def add(self, finished: Finished) -> None:
-        """Take a result; it is recorded soon."""
-        self._waiting.append(finished)
+    def add(self, finished: Finished, *, reusable_until: float = 0.0) -> None:
+        """Take a result; it is recorded soon.
+
+        Its place under the endpoint's cap may be used again until `reusable_until`, an instant of `time.monotonic()`.
+        """
+        self._waiting.append((finished, reusable_until))
         self._empty.clear()
         self._something.set()
+
+    @asynccontextmanager
+    async def answered(self, *, seconds: float) -> AsyncIterator[Counter[UUID]]:
+        """Count, by endpoint, the requests that are over and whose places may be used again for `seconds` from now.
+
+        None of them begins to be recorded before the block ends: until then the database counts them as in flight.
+        """
+        async with self._taking:
+            until = time.monotonic() + seconds
+            yield Counter(item.endpoint_id for item, last in self._waiting if last > until)
 
     async def drained(self) -> None:
         """Wait until everything that was added is recorded."""
@@ -88,8 +106,9 @@ class Recorder:
                 if len(self._waiting) < MOST_PER_FLUSH and self._flush_seconds:
                     # What finishes in this moment shares the statement.
                     await asyncio.sleep(self._flush_seconds)
-                batch, self._waiting = self._waiting[:MOST_PER_FLUSH], self._waiting[MOST_PER_FLUSH:]
-                await self._flush(batch)
+                async with self._taking:
+                    batch, self._waiting = self._waiting[:MOST_PER_FLUSH], self._waiting[MOST_PER_FLUSH:]
+                await self._flush([item for item, _ in batch])
             if not self._waiting:
                 self._empty.set()
 

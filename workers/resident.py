@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import structlog
 import uvloop
 
-from app.core import ids, partitions
+from app.core import garbage, ids, partitions
 from app.core.clock import SKEW_WORTH_REPORTING_SECONDS, DatabaseClock
 from app.core.crypto import Keyring
 from app.core.db import Autocommit, adjust_clock, close_engine, make_engine
@@ -149,6 +149,8 @@ class Resident:
         heart = asyncio.create_task(self._heartbeats(engine, drain), name="heartbeat")
         if settings.wake_by_notify:
             self._keep(listen(engine, heard=drain.kick))
+        # All that is imported late was so by now: the connection, the guard's proof, a first look of the drain.
+        garbage.settle()
         log.info("worker.started", name=settings.worker_name)
         assert self._stop_requested is not None  # noqa: S101 - set before
         stop = asyncio.create_task(self._stop_requested.wait())

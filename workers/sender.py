@@ -39,7 +39,7 @@ OWN_FAULT_SECONDS = 15.0
 TELL_SECONDS = 10.0
 
 
-class _Request(msgspec.Struct, kw_only=True):
+class _Request(msgspec.Struct, gc=False, kw_only=True):
     """What was sent, as the delivery log keeps it."""
 
     started_at: datetime

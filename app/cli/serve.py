@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import gc
 import socket
 import sys
 from contextlib import suppress
@@ -16,7 +15,7 @@ import uvloop
 
 from app.cli.bounded_http import BoundedHttpProtocol
 from app.cli.outcome import Unavailable
-from app.core import logging
+from app.core import garbage, logging
 from app.core.errors import BellwireError
 from app.main import create_app
 
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
 
 # Connections that the kernel holds while the process is busy; publishers come in bursts.
 BACKLOG = 2_048
-# The collector looks at young objects after so many more were made than freed. Python's 700 is less than what the
-# requests under way hold, so that it would look at all of them again and again.
-GARBAGE_THRESHOLDS = (10_000, 20, 20)
 # A publish may wait for a flush (10 s); the feed holds requests for 30 s, pages of the dashboard hold theirs for hours,
 # and both are told to let go earlier.
 STOP_SECONDS = 35
@@ -130,17 +126,10 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        _settle_garbage()
+        garbage.settle()
         for listener in sockets or []:
             host, port = listener.getsockname()[:2]
             _log.info("api.listening", host=host, port=port)
-
-
-def _settle_garbage() -> None:
-    """Take what the start has made, and what lives as long as the process, out of the collector's sight."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 
 def _let_go(app: FastAPI) -> None:

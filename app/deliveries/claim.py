@@ -25,7 +25,7 @@ LOWEST = UUID(int=0)
 PROBE_REASON = "The time to try again had come: one request at a time goes out, to see how the receiver does."
 
 
-class Lane(msgspec.Struct, frozen=True):
+class Lane(msgspec.Struct, gc=False, frozen=True):
     """An endpoint that has ready deliveries, and where it stands in the walk."""
 
     workspace_id: UUID
@@ -33,7 +33,7 @@ class Lane(msgspec.Struct, frozen=True):
     endpoint_id: UUID
 
 
-class LaneResult(msgspec.Struct, kw_only=True):
+class LaneResult(msgspec.Struct, gc=False, kw_only=True):
     """What a claim found in one lane."""
 
     lane: Lane
@@ -58,7 +58,7 @@ class LaneResult(msgspec.Struct, kw_only=True):
         return self.lane.endpoint_id
 
 
-class EventRow(msgspec.Struct, frozen=True):
+class EventRow(msgspec.Struct, gc=False, frozen=True):
     """What is sent of an event; `data` is None when it was erased."""
 
     type: str
@@ -68,7 +68,7 @@ class EventRow(msgspec.Struct, frozen=True):
     test: bool
 
 
-class Claimed(msgspec.Struct, kw_only=True):
+class Claimed(msgspec.Struct, gc=False, kw_only=True):
     """One leased delivery."""
 
     id: UUID
@@ -116,18 +116,27 @@ async def discover(connection: AsyncConnection, *, after: Lane | None, hops: int
 
 
 async def claim(
-    connection: AsyncConnection, lanes: Sequence[tuple[UUID, int]], *, margin_seconds: float, worker: str
+    connection: AsyncConnection,
+    lanes: Sequence[tuple[UUID, int]],
+    *,
+    margin_seconds: float,
+    worker: str,
+    answered: Mapping[UUID, int] | None = None,
 ) -> tuple[list[Claimed], list[LaneResult]]:
     """Lease deliveries of these (endpoint id, share) pairs: at most `share` of each.
 
-    A lease is the endpoint's timeout plus `margin_seconds`, by the database's clock. Returns the leased
-    deliveries, first in line first, and what was found in each lane.
+    A lease is the endpoint's timeout plus `margin_seconds`, by the database's clock. `answered` is how many leased
+    deliveries of an endpoint wait in the caller's hands for their record, with the request over: their places under
+    the endpoint's cap are used again. None of them may be recorded, or lose its lease, before this returns. Returns
+    the leased deliveries, first in line first, and what was found in each lane.
     """
+    over = answered or {}
     rows = await connection.execute(
         CLAIM,
         {
             "endpoints": [endpoint_id for endpoint_id, _ in lanes],
             "shares": [share for _, share in lanes],
+            "answered": [over.get(endpoint_id, 0) for endpoint_id, _ in lanes],
             "margin": margin_seconds,
             "worker": worker,
             "probe_reason": PROBE_REASON,
@@ -146,12 +155,14 @@ async def look(
     in_flight: Mapping[UUID, int],
     margin_seconds: float,
     worker: str,
+    answered: Mapping[UUID, int] | None = None,
 ) -> tuple[list[Claimed], list[LaneResult], bool]:
     """Lease deliveries of the first `hops` lanes, whichever these are: `want` in all, shared out evenly.
 
-    A lane gets so few that its endpoint has at most `most` with the `in_flight` that the caller has already. Returns
-    what `claim` returns, and whether these were all lanes: there may be more behind them if not.
+    A lane gets so few that its endpoint has at most `most` requests of the caller's: those `in_flight` already, without
+    the `answered` among them (see `claim`). Returns what `claim` returns, and whether these were all lanes: there may be more behind them if not.
     """
+    over = answered or {}
     rows = await connection.execute(
         LOOK,
         {
@@ -160,6 +171,7 @@ async def look(
             "most": most,
             "busy": list(in_flight.keys()),
             "busy_in_flight": list(in_flight.values()),
+            "busy_answered": [over.get(endpoint_id, 0) for endpoint_id in in_flight],
             "margin": margin_seconds,
             "worker": worker,
             "probe_reason": PROBE_REASON,

@@ -33,16 +33,19 @@ DISCOVER = text("WITH RECURSIVE" + _LANES + "SELECT workspace_id, application_id
 
 _GIVEN = """
 WITH wanted AS MATERIALIZED (
-  SELECT endpoint_id, share, 0 AS walked
-  FROM unnest(CAST(:endpoints AS uuid[]), CAST(:shares AS int[])) AS t(endpoint_id, share)
+  SELECT endpoint_id, share, answered, 0 AS walked
+  FROM unnest(CAST(:endpoints AS uuid[]), CAST(:shares AS int[]), CAST(:answered AS int[]))
+    AS t(endpoint_id, share, answered)
 """
 
 _FOUND = """
 , wanted AS MATERIALIZED (
   SELECT l.endpoint_id, count(*) OVER () AS walked,
-    least(greatest(1, :want / count(*) OVER ())::int, :most - coalesce(b.in_flight, 0)) AS share
-  FROM lane l LEFT JOIN unnest(CAST(:busy AS uuid[]), CAST(:busy_in_flight AS int[])) AS b(endpoint_id, in_flight)
-    USING (endpoint_id)
+    least(greatest(1, :want / count(*) OVER ())::int, :most - coalesce(b.in_flight - b.answered, 0)) AS share,
+    coalesce(b.answered, 0) AS answered
+  FROM lane l
+  LEFT JOIN unnest(CAST(:busy AS uuid[]), CAST(:busy_in_flight AS int[]), CAST(:busy_answered AS int[]))
+    AS b(endpoint_id, in_flight, answered) USING (endpoint_id)
 """
 
 _TAKE = """
@@ -68,7 +71,8 @@ _TAKE = """
     -- one in flight may have come back to the head of its FIFO lane.
     CASE WHEN p.fifo THEN 1 - greatest(p.in_flight, seen.in_flight)
          WHEN NOT p.blocked AND p.circuit_state <> 'closed' THEN 1
-         ELSE least(p.max_in_flight, p.ramp) - p.in_flight END AS free
+         -- Requests of the claimer's own that are answered, and not yet recorded, take up no place at the receiver.
+         ELSE least(p.max_in_flight, p.ramp) - p.in_flight + w.answered END AS free
   FROM pick p JOIN wanted w USING (endpoint_id) JOIN endpoint_runtime seen USING (endpoint_id)
 ), room AS MATERIALIZED (
   SELECT a.*, greatest(0, least(a.free, a.share, coalesce(floor(a.tokens_now)::int, a.share))) AS room,

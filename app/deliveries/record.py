@@ -45,7 +45,7 @@ class Settle(StrEnum):
     CANCELLED = "cancelled"
 
 
-class Finished(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Finished(msgspec.Struct, gc=False, kw_only=True, omit_defaults=True):
     """One result: how to settle the delivery, and the attempt's row (none for `released`, `cancelled`)."""
 
     id: UUID

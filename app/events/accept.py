@@ -37,7 +37,7 @@ class Verdict(StrEnum):
     REVOKED = "revoked"
 
 
-class Submission(msgspec.Struct, kw_only=True):
+class Submission(msgspec.Struct, gc=False, kw_only=True):
     """One event, matched and ready to be written."""
 
     event: CheckedEvent
@@ -66,7 +66,7 @@ def assign_ids(submissions: Sequence[Submission], *, unix_ms: int) -> None:
         submission.id = event_id
 
 
-class _EventRow(msgspec.Struct, omit_defaults=True):
+class _EventRow(msgspec.Struct, gc=False, omit_defaults=True):
     """One element of the statement's first document; what is left out is NULL there."""
 
     n: int
@@ -91,7 +91,7 @@ class _EventRow(msgspec.Struct, omit_defaults=True):
     fanout: list[UUID] | None = None
 
 
-class _TargetRow(msgspec.Struct):
+class _TargetRow(msgspec.Struct, gc=False):
     """One element of the second: a delivery that is written at once."""
 
     n: int

@@ -30,7 +30,7 @@ _WHOLE_UID = UID_PATTERN.removesuffix("$") + r"\Z"
 EventTypeName = Annotated[str, msgspec.Meta(pattern=_WHOLE_EVENT_TYPE, max_length=128)]
 
 
-class PublishedEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+class PublishedEvent(msgspec.Struct, gc=False, kw_only=True, forbid_unknown_fields=True):
     """What a publisher sends for one event. `data` is any JSON, kept as raw bytes."""
 
     type: EventTypeName
@@ -43,7 +43,7 @@ class PublishedEvent(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     priority: Literal["normal", "high"] = "normal"
 
 
-class CheckedEvent(msgspec.Struct, kw_only=True, frozen=True):
+class CheckedEvent(msgspec.Struct, gc=False, kw_only=True, frozen=True):
     """A published event that passed all rules that need no database."""
 
     type: str

@@ -6,6 +6,7 @@ and is moved when it fires, so a request that ends in time costs no timer at all
 
 import asyncio
 import math
+import select
 import socket
 import time
 from typing import TYPE_CHECKING, cast
@@ -74,6 +75,8 @@ class Connection(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._writing_paused = False
+        self._readable = select.poll()
+        self._readable.register(sock, select.POLLIN)
         # The exchange under way; None between exchanges.
         self._waiter: asyncio.Future[Exchange] | None = None
         self._started_at = 0.0
@@ -88,6 +91,9 @@ class Connection(asyncio.Protocol):
         """Return whether a kept connection may not be used: too old, closed by the peer, or with unasked data."""
         if self.closed or now >= self._idle_until or self._transport.is_closing():
             return True
+        # A third of the price of a read that finds nothing, and this is asked before each request.
+        if not self._readable.poll(0):
+            return False
         try:
             seen = self._sock.recv(1, socket.MSG_PEEK)
         except BlockingIOError:

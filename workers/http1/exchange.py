@@ -3,7 +3,7 @@
 import msgspec
 
 
-class Timings(msgspec.Struct, kw_only=True):
+class Timings(msgspec.Struct, gc=False, kw_only=True):
     """Milliseconds by phase; None for a phase that was not reached or not needed (a kept connection has no DNS).
 
     `queue_ms` is the caller's: the engine leaves it at None.
@@ -18,7 +18,7 @@ class Timings(msgspec.Struct, kw_only=True):
     receive_ms: float | None = None
 
 
-class ConnectionInfo(msgspec.Struct, kw_only=True, frozen=True):
+class ConnectionInfo(msgspec.Struct, gc=False, kw_only=True, frozen=True):
     """The connection that carried a request.
 
     `ip` is the vetted address that was connected to, `http_version` is "1.1" or "1.0" (None before an answer),
@@ -32,7 +32,7 @@ class ConnectionInfo(msgspec.Struct, kw_only=True, frozen=True):
     certificate_expires_at: int | None = None
 
 
-class Exchange(msgspec.Struct, kw_only=True):
+class Exchange(msgspec.Struct, gc=False, kw_only=True):
     """One request and the final response to it.
 
     `headers` are as received (names keep their case). `body` holds at most the engine's `body_bytes`;

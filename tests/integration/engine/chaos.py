@@ -172,6 +172,8 @@ class Claimer:
         self._calm_rounds = 0
         # What is under way, and the round in which its answer comes.
         self._hand: list[tuple[int, Claimed]] = []
+        # What has succeeded and waits to be recorded: its places are used again.
+        self._over: list[Claimed] = []
 
     async def run(self) -> None:
         """Work until the day is over."""
@@ -185,8 +187,8 @@ class Claimer:
                 )
                 raise Broken(f"{self._name} came round {MOST_CALM_ROUNDS} times, and there is still {rows}")
             work = self._random.choices(
-                [self._claim, self._record, self._keep_up, self._day.look, self._vanish],
-                [10, 10, 3, 0.5, 0 if self._day.calm else 0.1],
+                [self._claim, self._answer, self._record, self._keep_up, self._day.look, self._vanish],
+                [10, 6, 8, 3, 0.5, 0 if self._day.calm else 0.1],
             )[0]
             await work()
 
@@ -212,7 +214,11 @@ class Claimer:
             begun = time.monotonic()
             answer = await self._ask(
                 lambda connection: claim(
-                    connection, list(turn.items()), margin_seconds=MARGIN_SECONDS, worker=worker
+                    connection,
+                    list(turn.items()),
+                    margin_seconds=MARGIN_SECONDS,
+                    worker=worker,
+                    answered=Counter(item.endpoint_id for item in self._over),
                 ),
                 otherwise=None,
             )
@@ -224,6 +230,10 @@ class Claimer:
         claimed, results = answer
         self._day.ledger.claimed(claimed, begun=begun)
         self._day.seen["claimed"] += len(claimed)
+        over = Counter(item.endpoint_id for item in self._over)
+        for endpoint_id in {item.endpoint_id for item in claimed}:
+            track = self._day.ledger.tracks[endpoint_id]
+            self._day.seen["places used again"] += len(track.in_hand) + over[endpoint_id] > track.cap
         longest = 1 if self._day.calm else LONGEST_ROUNDS
         self._hand += [(self._round + self._random.randint(0, longest), item) for item in claimed]
         self._book.add(result.lane for result in results)
@@ -232,26 +242,42 @@ class Claimer:
 
     async def _look(self, connection: AsyncConnection, worker: str) -> tuple[list[Claimed], list[LaneResult]]:
         """Take of the first lanes in line, without asking which these are."""
-        in_flight = Counter(item.endpoint_id for _, item in self._hand)
+        answered = Counter(item.endpoint_id for item in self._over)
+        under_way = Counter(item.endpoint_id for _, item in self._hand)
         most = self._random.randint(1, 4)
         claimed, results, _ = await look(
-            connection, hops=HOPS, want=self._random.randint(1, 12), most=most, in_flight=in_flight,
-            margin_seconds=MARGIN_SECONDS, worker=worker,
+            connection, hops=HOPS, want=self._random.randint(1, 12), most=most, in_flight=under_way + answered,
+            answered=answered, margin_seconds=MARGIN_SECONDS, worker=worker,
         )  # fmt: skip
         for endpoint_id, count in Counter(item.endpoint_id for item in claimed).items():
-            if in_flight[endpoint_id] + count > most:
+            if under_way[endpoint_id] + count > most:
                 raise Broken(
-                    f"a look took {count} of {endpoint_id} beside {in_flight[endpoint_id]}, of {most}"
+                    f"a look took {count} of {endpoint_id} beside {under_way[endpoint_id]}, of {most}"
                 )
         self._day.seen["taken at once"] += len(claimed)
         return claimed, results
 
+    async def _answer(self) -> None:
+        """Some requests succeed; what became of them is recorded later."""
+        for due, item in [*self._hand]:
+            if (
+                due <= self._round
+                and self._random.random() < 0.5
+                and self._day.ledger.stories[item.id].holder == item.token
+            ):
+                self._hand.remove((due, item))
+                self._over.append(item)
+                self._day.ledger.answered(item)
+
     async def _record(self) -> None:
+        over, self._over = self._over, []
         ready = [item for due, item in self._hand if due <= self._round]
-        if not ready:
+        if not ready and not over:
             return
         self._hand = [(due, item) for due, item in self._hand if due > self._round]
-        finished = [self._result(item) for item in ready]
+        finished = [*(self._result(item) for item in ready), *(self._day.shop.result(item) for item in over)]
+        self._day.seen[Settle.SUCCEEDED] += len(over)
+        ready += over
         for item, result in zip(ready, finished, strict=True):
             final = result.settle in {Settle.SUCCEEDED, Settle.DEAD, Settle.CANCELLED}
             self._day.ledger.finishing(item, final=final)
@@ -329,14 +355,15 @@ class Claimer:
     async def _vanish(self) -> None:
         """The process dies: what it had in hand is swept; another one begins in its place."""
         self._day.seen["vanished"] += 1
-        for _, item in self._hand:
+        held = [*(item for _, item in self._hand), *self._over]
+        for item in held:
             self._day.ledger.losing(item.token, item.id)
-        for _, item in self._hand:
+        for item in held:
             await self._day.shop.sql(
                 "UPDATE delivery_queue SET lease_until = now() - interval '1 s' WHERE lease_token = :token",
                 token=item.token,
             )
-        self._hand, self._book, self._walk_after = [], LaneBook(), None
+        self._hand, self._over, self._book, self._walk_after = [], [], LaneBook(), None
 
     async def _ask(self, work: Callable[[AsyncConnection], Awaitable[Any]], *, otherwise: Any) -> Any:
         """Run a statement; if its connection is lost nobody knows whether it was committed."""

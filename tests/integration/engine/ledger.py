@@ -75,6 +75,8 @@ class Story:
     left_by: int | None = None
     # A person may have opened it again after it was final.
     reopened: bool = False
+    # The lease whose request is over, and that waits for its record.
+    over: int | None = None
     # Passed by one of a lower rank, at this moment.
     passed: float | None = None
 
@@ -138,6 +140,12 @@ class Ledger:
                     f"{len(track.in_hand)} of {endpoint_id} are in flight; its cap was {track.most(begun)}"
                 )
             self._check_ranks(track, mine, begun=begun, now=now)
+
+    def answered(self, item: Claimed) -> None:
+        """Note that a request is over: its place may be used again, and its lease is young enough to hold that long."""
+        story = self.stories[item.id]
+        story.over = item.token
+        story.track.in_hand.discard(item.token)
 
     def finishing(self, item: Claimed, *, final: bool) -> None:
         """Note that a result is about to be sent."""

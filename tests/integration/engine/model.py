@@ -169,11 +169,13 @@ class Road:
             or (fuse.state != "closed" and (not probing or self.in_flight > 0))
         )
 
-    def claimable(self, share: int) -> list[Parcel]:
-        """Return what a claim takes."""
+    def claimable(self, share: int, *, answered: int = 0) -> list[Parcel]:
+        """Return what a claim takes whose claimer has `answered` requests to record."""
         room = 1 if self.fifo else self.cap if self.fuse.ramp is None else min(self.cap, self.fuse.ramp)
         if self.fuse.state != "closed" and not self.blocked:
             room = 1
+        elif not self.fifo:
+            room += answered
         room = min(share, room - self.in_flight)
         if self.tokens is not None:
             room = min(room, self.tokens)

@@ -254,7 +254,7 @@ class Person:
 
     def _story(self, *, leased: bool = False) -> Story:
         stories = list(self._ledger.stories.values())
-        leased_ones = [story for story in stories if story.holder is not None]
+        leased_ones = [story for story in stories if story.holder not in {None, story.over}]
         return self._random.choice(leased_ones if leased and leased_ones else stories)
 
 

@@ -84,6 +84,42 @@ async def test_cap_counts_what_is_in_flight(shop: Workshop) -> None:
     assert (len(second), third) == (1, [])
 
 
+async def test_places_of_answered_requests_are_used_again(shop: Workshop) -> None:
+    """What the claimer has answered, and not recorded yet, takes up no place; what others hold does."""
+    endpoint = await shop.endpoint(max_in_flight=3)
+    await shop.publish(endpoint, 10)
+    await shop.claim(endpoint)
+
+    async with shop.engine.connect() as connection:
+        again, (lane,) = await claim(
+            connection, [(endpoint, 10)], margin_seconds=MARGIN_SECONDS, worker=WORKER, answered={endpoint: 2}
+        )
+    elsewhere = await shop.claim(endpoint)
+
+    assert (len(again), lane.room, elsewhere) == (2, 2, [])
+    assert (await shop.runtime(endpoint)).in_flight == 5
+
+
+@pytest.mark.parametrize(
+    ("fifo", "runtime"), [(True, {}), (False, {"circuit_state": "half_open"})], ids=["fifo", "probing"]
+)
+async def test_who_goes_alone_waits_for_the_record(
+    shop: Workshop, *, fifo: bool, runtime: dict[str, object]
+) -> None:
+    """In a FIFO line, and while a circuit is probed, what was answered keeps its place until it is recorded."""
+    endpoint = await shop.endpoint(fifo=fifo, max_in_flight=3, runtime=runtime)
+    await shop.publish(endpoint, 3, fifo=fifo)
+    (first,) = await shop.claim(endpoint)
+
+    async with shop.engine.connect() as connection:
+        meanwhile, _ = await claim(
+            connection, [(endpoint, 10)], margin_seconds=MARGIN_SECONDS, worker=WORKER, answered={endpoint: 1}
+        )
+    await shop.record(shop.result(first))
+
+    assert (meanwhile, len(await shop.claim(endpoint))) == ([], 1)
+
+
 @pytest.mark.parametrize(("fifo", "cap"), [(False, 5), (True, 1)])
 async def test_caps_are_exact_with_eight_claimers(shop: Workshop, *, fifo: bool, cap: int) -> None:
     """Eight claimers that record at once: no cap is passed, nothing is claimed twice, all counters end at 0."""

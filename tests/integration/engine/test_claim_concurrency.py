@@ -41,7 +41,14 @@ async def test_days_of_chaos_break_no_promise(clean_database: str, seed: Seed, s
             assert (
                 min(
                     day.seen[what]
-                    for what in ("claimed", "taken at once", "stale", "connections lost", "looks")
+                    for what in (
+                        "claimed",
+                        "taken at once",
+                        "places used again",
+                        "stale",
+                        "connections lost",
+                        "looks",
+                    )
                 )
                 > 0
             )

@@ -196,27 +196,29 @@ class Engine(RuleBasedStateMachine):
     # What workers do
 
     @precondition(lambda self: self._waiting(READY))
-    @rule(share=st.integers(1, 4))
-    def claim_of_all(self, share: int) -> None:
-        self._claim({road.id: road for road in self.roads.values()}, share=share)
+    @rule(share=st.integers(1, 4), answered=st.integers(0, 3))
+    def claim_of_all(self, share: int, answered: int) -> None:
+        self._claim({road.id: road for road in self.roads.values()}, share=share, answered=answered)
 
     @precondition(lambda self: self._waiting(READY))
     @rule(which=st.lists(WHICH, min_size=1, max_size=2), share=st.integers(1, 4))
     def claim_of_some(self, which: list[int], share: int) -> None:
         self._claim({road.id: road for road in map(self._road, which)}, share=share)
 
-    def _claim(self, roads: dict[UUID, Road], *, share: int) -> None:
+    def _claim(self, roads: dict[UUID, Road], *, share: int, answered: int = 0) -> None:
+        over = {id_: min(answered, road.in_flight) for id_, road in roads.items()}
 
         async def ask() -> tuple[list[Claimed], list[Any]]:
             async with self.shop.engine.connect() as connection:
                 return await claim(
-                    connection, [(id_, share) for id_ in roads], margin_seconds=MARGIN_SECONDS, worker=WORKER
-                )
+                    connection, [(id_, share) for id_ in roads], margin_seconds=MARGIN_SECONDS, worker=WORKER,
+                    answered=over,
+                )  # fmt: skip
 
         blocked = {id_: road.blocked for id_, road in roads.items()}
         claimed, results = self.run(ask())
         for road in roads.values():
-            wanted = road.claimable(share)
+            wanted = road.claimable(share, answered=over[road.id])
             got = [item for item in claimed if item.endpoint_id == road.id]
             assert [item.id for item in got] == [parcel.id for parcel in wanted]
             (result,) = (result for result in results if result.endpoint_id == road.id)

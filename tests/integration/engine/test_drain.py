@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 import pytest
+from sqlalchemy import event
 
 from app.core import ids
 from tests.faults.harness.proxy import TcpProxy
@@ -238,6 +239,54 @@ async def test_cap_holds_over_workers(shop: Workshop, receiver: Receiver) -> Non
 
     assert len(receiver.requests) == 200
     assert receiver.peak["/in"] <= 3
+
+
+async def test_a_slow_record_holds_up_no_place(shop: Workshop, receiver: Receiver) -> None:
+    """A place is free once the request has succeeded: one at a time goes out, and several share a record."""
+    endpoint = await shop.endpoint(url=receiver.url("/in"), max_in_flight=1)
+    await shop.publish(endpoint, 30)
+    records = 0
+
+    def note(_c: object, _cursor: object, statement: str, *_: object) -> None:
+        nonlocal records
+        records += "INSERT INTO attempts" in statement
+
+    async with open_worker(shop, worker_flush_seconds=0.3) as worker:
+        event.listen(worker.engine.sync_engine, "before_cursor_execute", note)
+        await all_settled(shop)
+
+    assert (len(receiver.requests), receiver.peak["/in"]) == (30, 1)
+    assert records < 30
+
+
+async def test_places_of_leases_that_are_nearly_over_are_kept(
+    shop: Workshop, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a lease might be lost before the claim is through, its place is not used again: each has its own record."""
+    monkeypatch.setattr("workers.drain.REUSE_SECONDS", 3_600.0)
+    endpoint = await shop.endpoint(url=receiver.url("/in"), max_in_flight=1)
+    await shop.publish(endpoint, 5)
+
+    async with open_worker(shop):
+        await all_settled(shop)
+
+    assert (len(receiver.requests), receiver.peak["/in"]) == (5, 1)
+    assert await shop.value("SELECT count(DISTINCT xmin::text) FROM attempts") == 5
+
+
+async def test_a_claim_that_took_too_long_sends_nothing_on_used_places(
+    shop: Workshop, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deliveries claimed on places whose leases may be lost by now are given back unsent, and go later."""
+    monkeypatch.setattr("workers.drain.REUSE_SECONDS", 0.0)
+    endpoint = await shop.endpoint(url=receiver.url("/in"), max_in_flight=1)
+    await shop.publish(endpoint, 10)
+
+    async with open_worker(shop, worker_flush_seconds=0.1):
+        await all_settled(shop)
+
+    assert (len(receiver.requests), receiver.peak["/in"]) == (10, 1)
+    assert await shop.value("SELECT count(DISTINCT xmin::text) FROM attempts") == 10
 
 
 async def test_host_limit_holds(shop: Workshop, receiver: Receiver) -> None:
