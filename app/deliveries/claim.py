@@ -160,7 +160,8 @@ async def look(
     """Lease deliveries of the first `hops` lanes, whichever these are: `want` in all, shared out evenly.
 
     A lane gets so few that its endpoint has at most `most` requests of the caller's: those `in_flight` already, without
-    the `answered` among them (see `claim`). Returns what `claim` returns, and whether these were all lanes: there may be more behind them if not.
+    the `answered` among them (see `claim`). Returns what `claim` returns, and whether these were all lanes: there may
+    be more behind them if not.
     """
     over = answered or {}
     rows = await connection.execute(

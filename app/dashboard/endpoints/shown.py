@@ -206,9 +206,12 @@ def show_limits(row: EndpointRow) -> Limits:
     """Return the limits of an endpoint, as they hold now."""
     runtime = row.runtime
     cap = runtime.max_in_flight if runtime.ramp is None else min(runtime.ramp, runtime.max_in_flight)
+    if runtime.fifo:
+        cap = 1
     return Limits(
-        in_flight=runtime.in_flight,
-        cap=1 if runtime.fifo else cap,
+        # What is answered and not recorded yet is counted, too, though its place is in use again.
+        in_flight=min(runtime.in_flight, cap),
+        cap=cap,
         fifo=runtime.fifo,
         rate=runtime.rate_per_second,
         burst=runtime.rate_burst,
