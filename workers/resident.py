@@ -30,7 +30,7 @@ from workers.recorder import Recorder
 from workers.resolver import ThreadResolver
 from workers.sender import Sender
 from workers.transport import EngineLimits, Proxy, make_sender
-from workers.upkeep import run_upkeep
+from workers.upkeep import run_upkeep, unasked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -182,6 +182,7 @@ class Resident:
 
     async def _heartbeats(self, engine: AsyncEngine, drain: Drain) -> None:
         heart_id: UUID = ids.uuid7(self._clock.unix_ms())
+        look_at = time.monotonic() + unasked.LOOK_SECONDS
         while True:
             # Alive means that claims finish, not that the process exists.
             if time.monotonic() - drain.last_round_at < 2 * HEARTBEAT_SECONDS:
@@ -192,9 +193,21 @@ class Resident:
                         engine, heart_id=heart_id, name=self._settings.worker_name, in_flight=drain.in_flight,
                         skew_seconds=self._clock.skew_seconds(),
                     )  # fmt: skip
+                    if time.monotonic() >= look_at:
+                        look_at = time.monotonic() + unasked.LOOK_SECONDS
+                        await self._look_after_upkeep(engine)
                 except Exception as error:  # noqa: BLE001 - the next beat tries again
                     log.warning("heartbeat.failed", error=type(error).__name__)
             await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _look_after_upkeep(self, engine: AsyncEngine) -> None:
+        if not self._upkeep_running and await unasked.is_overdue(engine):
+            log.warning(
+                "upkeep.unasked",
+                detail=f"Nobody has asked for upkeep for {unasked.OVERDUE_MINUTES} minutes, so this worker runs it. "
+                "See that `bellwire beat` runs and that the broker answers.",
+            )
+            self._begin_upkeep()
 
     def _report_skew(self) -> None:
         """Say it once when this machine's clock goes wrong. Leases, ids and signatures go by the database's."""

@@ -80,8 +80,8 @@ def _scheduler(signs: Signs, now: datetime) -> Sign:
             "Scheduler",
             f"{words.duration(behind.total_seconds())} behind",
             "bad",
-            "Upkeep has not run for a while: retries go on, but charts stand still and old data is kept. Is `bellwire "
-            "beat` running, and does the broker answer?",
+            "Upkeep is late: retries go on, charts stand still, and workers run it by themselves after five minutes. Is "
+            "`bellwire beat` running, and does the broker answer?",
         )
     return Sign(
         "Scheduler", "ticking", "ok", f"Charts are counted up to {signs.counted_until:%H:%M} UTC and beyond."

@@ -14,8 +14,11 @@ from tests.faults.harness.proxy import TcpProxy
 from workers.guard import EgressGuard
 from workers.resident import Resident
 from workers.transport import GuardNotInForce
+from workers.upkeep import unasked
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
     from tests.integration.engine.making import Workshop
 
 
@@ -101,3 +104,42 @@ async def test_wrong_clock_chooses_no_partition(shop: Workshop, monkeypatch: pyt
     rows = await shop.sql("SELECT tableoid::regclass::text FROM attempts")
     assert [row[0] for row in rows] == [partitions.name_of("attempts", today)]
     assert await shop.value(there) == before
+
+
+@pytest.mark.parametrize(("minutes", "runs"), [(None, True), (6, True), (1, False)])
+async def test_upkeep_runs_unasked(
+    shop: Workshop, monkeypatch: pytest.MonkeyPatch, *, minutes: int | None, runs: bool
+) -> None:
+    """Without a message from beat for five minutes, a worker runs upkeep by itself; before that it leaves it alone."""
+    if minutes is not None:
+        await shop.sql(
+            "INSERT INTO rollup_progress (name, at) VALUES ('fresh', now() - make_interval(mins => :minutes))",
+            minutes=minutes,
+        )
+    looked = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    ran: list[bool] = []
+
+    async def look(engine: AsyncEngine) -> bool:
+        ran.append(await is_overdue(engine))
+        loop.call_soon_threadsafe(looked.set)
+        return ran[-1]
+
+    is_overdue = unasked.is_overdue
+    monkeypatch.setattr(unasked, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(unasked, "is_overdue", look)
+    resident = Resident(shop.settings)
+
+    resident.start()
+    try:
+        async with asyncio.timeout(30):
+            await looked.wait()
+        if runs:
+            await shop.until(
+                "SELECT count(*) = 1 FROM rollup_progress WHERE name = 'fresh' AND at > now() - interval '3 min'",
+                what="it was run",
+            )
+    finally:
+        await asyncio.to_thread(resident.stop)
+
+    assert ran[0] is runs
