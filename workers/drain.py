@@ -28,7 +28,7 @@ from workers.sender import OWN_FAULT_SECONDS, cancelled, released
 from workers.suspects import Suspects
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -63,7 +63,7 @@ SUSPECTS_SHARE = 8
 SUSPECT_DELAY_SECONDS = 2.0
 # Longer than Postgres' own limit of a statement: an answer that is not here by then will not come.
 ROUND_DEADLINE_SECONDS = 30.0
-# A claim uses the places of answered requests whose leases hold for so long, and sends nothing if it took longer.
+# A claim that uses the places of answered requests again sends nothing if it took longer.
 REUSE_SECONDS = 5.0
 # How long a stop waits for a round that is under way, beside the grace.
 STOP_ROUND_SECONDS = 5.0
@@ -203,6 +203,8 @@ class Drain:
             if now >= self._next_sweep:
                 await self._sweep(connection)
                 self._next_sweep = now + self._settings.sweep_seconds
+                # A wide fan-out is found without a wake-up, too.
+                self._fanouts_waiting = True
             if now >= self._next_promote:
                 promoted, next_due = await promote(connection, most=MOST_PROMOTED)
                 soon = (
@@ -239,8 +241,8 @@ class Drain:
         if due:
             self._next_discover = now + DISCOVER_SECONDS
         if due and self._few_lanes:
-            async with self._recorder.answered(seconds=REUSE_SECONDS) as answered:
-                asked_at = time.monotonic()
+            asked_at = time.monotonic()
+            with self._recorder.keeping(seconds=REUSE_SECONDS) as answered:
                 claimed, results, self._few_lanes = await look(
                     connection, hops=FEW_LANES, want=want, most=tenth, in_flight=self._in_flight, answered=answered,
                     margin_seconds=self._settings.lease_margin_seconds, worker=self._worker,
@@ -251,11 +253,11 @@ class Drain:
         else:
             if due:
                 await self._discover(connection)
-            async with self._recorder.answered(seconds=REUSE_SECONDS) as answered:
-                asked_at = time.monotonic()
-                turn = self._next_turn(want=want, tenth=tenth, now=now, answered=answered)
-                if not turn:
-                    return self._lanes.eligible > 0
+            turn = self._next_turn(want=want, tenth=tenth, now=now)
+            if not turn:
+                return self._lanes.eligible > 0
+            asked_at = time.monotonic()
+            with self._recorder.keeping(turn, seconds=REUSE_SECONDS) as answered:
                 claimed, results = await claim(
                     connection, list(turn.items()), answered=answered,
                     margin_seconds=self._settings.lease_margin_seconds, worker=self._worker,
@@ -281,15 +283,15 @@ class Drain:
         self._walk_after = found[-1] if len(found) == DISCOVER_HOPS else None
         self._lanes.add(found)
 
-    def _next_turn(
-        self, *, want: int, tenth: int, now: float, answered: Mapping[UUID, int]
-    ) -> dict[UUID, int]:
+    def _next_turn(self, *, want: int, tenth: int, now: float) -> dict[UUID, int]:
         """Return whose turn it is, and how many deliveries each may get."""
         share = max(1, min(tenth, want // max(1, self._lanes.eligible)))
+        answered = self._recorder.answered(seconds=REUSE_SECONDS)
         turn: dict[UUID, int] = {}
         for endpoint_id, turns in self._lanes.next(max(1, want // share), now=now).items():
-            under_way = self._in_flight[endpoint_id] - answered.get(endpoint_id, 0)
-            room = min(turns * share, tenth - under_way)
+            held = self._in_flight[endpoint_id]
+            # Answered requests hold slots until they are recorded: of one endpoint so many at most.
+            room = min(turns * share, tenth - held + answered[endpoint_id], 2 * tenth - held)
             if room > 0:
                 turn[endpoint_id] = room
             else:
@@ -354,11 +356,10 @@ class Drain:
         metrics.note_attempt(
             outcome=finished.outcome, error_class=finished.error_class, duration_ms=finished.duration_ms
         )
-        if finished.settle is not Settle.SUCCEEDED:
-            # A failure may open the circuit or hold the endpoint: its record decides what goes next.
-            lease_ends = 0.0
-        self._recorder.add(finished, reusable_until=lease_ends)
-        if lease_ends and self._lanes.unpark(item.endpoint_id):
+        # Where one goes at a time, the next one goes when this one is recorded.
+        alone = item.fifo or item.recovering
+        reusable = self._recorder.add(finished, lease_ends=0.0 if alone else lease_ends)
+        if reusable and self._lanes.unpark_full(item.endpoint_id):
             self._kicked.set()
 
     async def _send_alone(self, connection: AsyncConnection, item: Claimed) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MAX_LANES = 20_000
 # A lane that is closed for long is looked at again so often: its settings may have changed.
 MAX_PARK_SECONDS = 1.0
-# A lane at its cap is free again when one of its results is recorded, here (`unpark`) or by another worker.
+# A lane at its cap is free again when one of its requests is over or recorded, here or by another worker.
 FULL_PARK_SECONDS = 0.05
 
 
@@ -31,6 +31,8 @@ class LaneBook:
         self._tree: OrderedDict[UUID, OrderedDict[UUID, OrderedDict[UUID, None]]] = OrderedDict()
         self._lanes: dict[UUID, Lane] = {}
         self._parked: dict[UUID, float] = {}
+        # Those of them that wait for nothing but a place.
+        self._full: set[UUID] = set()
         self._parked_by_time: list[tuple[float, UUID]] = []
 
     def __len__(self) -> int:
@@ -67,9 +69,9 @@ class LaneBook:
         return dealt
 
     def park(self, endpoint_id: UUID, *, now: float) -> None:
-        """Pass a lane by until one of its requests is recorded: this process has enough of it under way."""
+        """Pass a lane by until one of its requests is over or recorded: this process has enough of it under way."""
         if endpoint_id in self._lanes:
-            self._park(endpoint_id, now + MAX_PARK_SECONDS)
+            self._park(endpoint_id, now + MAX_PARK_SECONDS, full=True)
 
     def settle(self, result: LaneResult, *, now: float) -> None:
         """Note what a claim found in a lane."""
@@ -78,23 +80,30 @@ class LaneBook:
             return
         if result.blocked:
             wait = result.wait_seconds if result.wait_seconds is not None else MAX_PARK_SECONDS
-            self._park(endpoint_id, now + min(max(wait, 0.0), MAX_PARK_SECONDS))
+            self._park(endpoint_id, now + min(max(wait, 0.0), MAX_PARK_SECONDS), full=False)
         elif result.taken < result.room or (result.room and not result.more):
             self.forget(endpoint_id)
         elif result.room < result.share:
             wait = result.wait_seconds if result.wait_seconds is not None else FULL_PARK_SECONDS
-            self._park(endpoint_id, now + min(wait, MAX_PARK_SECONDS))
+            self._park(endpoint_id, now + min(wait, MAX_PARK_SECONDS), full=result.wait_seconds is None)
 
-    def unpark(self, endpoint_id: UUID) -> bool:
-        """Let a lane take part again: one of its requests is over, or recorded. Return whether it was parked."""
-        if self._parked.pop(endpoint_id, None) is None:
+    def unpark(self, endpoint_id: UUID) -> None:
+        """Let a lane take part again: one of its requests has been recorded."""
+        if self._parked.pop(endpoint_id, None) is not None:
+            self._full.discard(endpoint_id)
+            self._link(self._lanes[endpoint_id])
+
+    def unpark_full(self, endpoint_id: UUID) -> bool:
+        """Let a lane take part again that waits for a place: one of its requests is over. Return whether it did."""
+        if endpoint_id not in self._full:
             return False
-        self._link(self._lanes[endpoint_id])
+        self.unpark(endpoint_id)
         return True
 
     def forget(self, endpoint_id: UUID) -> None:
         """Drop a lane that has nothing ready (or whose endpoint is gone)."""
         lane = self._lanes.pop(endpoint_id, None)
+        self._full.discard(endpoint_id)
         if lane is not None and self._parked.pop(endpoint_id, None) is None:
             self._unlink(lane)
 
@@ -107,10 +116,14 @@ class LaneBook:
             heapq.heappop(self._parked_by_time)
         return self._parked_by_time[0][0] if self._parked_by_time else None
 
-    def _park(self, endpoint_id: UUID, until: float) -> None:
+    def _park(self, endpoint_id: UUID, until: float, *, full: bool) -> None:
         if endpoint_id not in self._parked:
             self._unlink(self._lanes[endpoint_id])
         self._parked[endpoint_id] = until
+        if full:
+            self._full.add(endpoint_id)
+        else:
+            self._full.discard(endpoint_id)
         heapq.heappush(self._parked_by_time, (until, endpoint_id))
 
     def _unpark_due(self, now: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import structlog
@@ -18,10 +18,10 @@ from app.core import metrics
 from app.core.db import is_away, may_retry
 from app.deliveries.circuit import CircuitState
 from app.deliveries.circuit_changes import settle_circuits
-from app.deliveries.record import Finished, record
+from app.deliveries.record import Finished, Settle, record
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Sequence
+    from collections.abc import Callable, Container, Iterator, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncEngine
@@ -34,6 +34,8 @@ MOST_PER_FLUSH = 500
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.1, 2.0
 # Longer than Postgres' own limit of a statement: an answer that is not here by then will not come.
 FLUSH_DEADLINE_SECONDS = 20.0
+# How much longer than it was asked for results are kept: timers may be early by a turn of the loop.
+KEPT_MARGIN_SECONDS = 1.0
 # Results wait behind it.
 CIRCUITS_DEADLINE_SECONDS = 5.0
 
@@ -56,10 +58,12 @@ class Recorder:
         self._transactions = transactions
         self._flush_seconds = flush_seconds
         self._settled = settled
-        # With the instant until which its place under the endpoint's cap may be used again.
+        # With the end of its lease, where its place under the endpoint's cap may be used again before the record.
         self._waiting: list[tuple[Finished, float]] = []
-        # Held by whoever uses the places of what waits, and for a moment by a flush that takes it.
-        self._taking = asyncio.Lock()
+        # Taken out of these while a claim counts on their places: see `keeping`.
+        self._kept: list[tuple[Finished, float]] = []
+        # Endpoints with results in hand that are no successes: their records decide what goes next.
+        self._undecided: Counter[UUID] = Counter()
         self._something = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -69,29 +73,66 @@ class Recorder:
         """Begin to flush."""
         self._task = asyncio.get_running_loop().create_task(self._run(), name="recorder")
 
-    def add(self, finished: Finished, *, reusable_until: float = 0.0) -> None:
+    def add(self, finished: Finished, *, lease_ends: float = 0.0) -> bool:
         """Take a result; it is recorded soon.
 
-        Its place under the endpoint's cap may be used again until `reusable_until`, an instant of `time.monotonic()`.
+        With `lease_ends`, an instant of `time.monotonic()`, a success's place under the endpoint's cap may be used again
+        before that. Return whether it may be now.
         """
-        self._waiting.append((finished, reusable_until))
+        if finished.settle is not Settle.SUCCEEDED:
+            # It may open the circuit or hold the endpoint.
+            self._undecided[finished.endpoint_id] += 1
+            lease_ends = 0.0
+        self._waiting.append((finished, lease_ends))
         self._empty.clear()
         self._something.set()
+        return lease_ends > 0.0 and not self._undecided[finished.endpoint_id]
 
-    @asynccontextmanager
-    async def answered(self, *, seconds: float) -> AsyncIterator[Counter[UUID]]:
-        """Count, by endpoint, the requests that are over and whose places may be used again for `seconds` from now.
+    def answered(self, *, seconds: float) -> Counter[UUID]:
+        """Count, by endpoint, the successes in hand whose places may be used again by what takes `seconds` at most."""
+        return Counter(item.endpoint_id for item, _ in self._reusable(seconds=seconds))
 
-        None of them begins to be recorded before the block ends: until then the database counts them as in flight.
+    @contextmanager
+    def keeping(
+        self, endpoint_ids: Container[UUID] | None = None, *, seconds: float
+    ) -> Iterator[Counter[UUID]]:
+        """Count as `answered` does, of these endpoints or of all, and record none of what was counted in the block.
+
+        The database has these requests as in flight, then. After `seconds` they are recorded all the same: a block that
+        took longer may use no place of theirs.
         """
-        until = time.monotonic() + seconds
-        if not any(last > until for _, last in self._waiting):
-            # Nothing depends on it: no result has to wait for the end of the block.
+        kept = self._reusable(endpoint_ids, seconds=seconds)
+        if not kept:
             yield Counter()
             return
-        async with self._taking:
-            # Counted now: a flush that waited before us has taken its results.
-            yield Counter(item.endpoint_id for item, last in self._waiting if last > until)
+        tokens = {item.token for item, _ in kept}
+        self._waiting = [entry for entry in self._waiting if entry[0].token not in tokens]
+        self._kept = kept
+        timer = asyncio.get_running_loop().call_later(seconds + KEPT_MARGIN_SECONDS, self._let_go)
+        try:
+            yield Counter(item.endpoint_id for item, _ in kept)
+        finally:
+            timer.cancel()
+            self._let_go()
+
+    def _reusable(
+        self, endpoint_ids: Container[UUID] | None = None, *, seconds: float
+    ) -> list[tuple[Finished, float]]:
+        # Until the block is over, and then as long again: for the record.
+        until = time.monotonic() + 2 * seconds
+        return [
+            (item, lease_ends)
+            for item, lease_ends in self._waiting
+            if lease_ends > until
+            and not self._undecided[item.endpoint_id]
+            and (endpoint_ids is None or item.endpoint_id in endpoint_ids)
+        ]
+
+    def _let_go(self) -> None:
+        if self._kept:
+            self._waiting[:0] = self._kept
+            self._kept = []
+            self._something.set()
 
     async def drained(self) -> None:
         """Wait until everything that was added is recorded."""
@@ -111,10 +152,10 @@ class Recorder:
                 if len(self._waiting) < MOST_PER_FLUSH and self._flush_seconds:
                     # What finishes in this moment shares the statement.
                     await asyncio.sleep(self._flush_seconds)
-                async with self._taking:
-                    batch, self._waiting = self._waiting[:MOST_PER_FLUSH], self._waiting[MOST_PER_FLUSH:]
-                await self._flush([item for item, _ in batch])
-            if not self._waiting:
+                batch, self._waiting = self._waiting[:MOST_PER_FLUSH], self._waiting[MOST_PER_FLUSH:]
+                if batch:
+                    await self._flush([item for item, _ in batch])
+            if not self._waiting and not self._kept:
                 self._empty.set()
 
     async def _flush(self, batch: Sequence[Finished]) -> None:
@@ -135,7 +176,7 @@ class Recorder:
                     log.exception("record.refused", delivery_id=str(batch[0].id))
                     metrics.RESULTS_REFUSED.inc()
                     # Its lease runs out and the sweep takes it up; the attempt is then `unknown`.
-                    self._settled(batch)
+                    self._note_settled(batch)
                     return
                 log.warning("record.delayed", error=type(error).__name__, results=len(batch))
                 await asyncio.sleep(pause)
@@ -148,8 +189,16 @@ class Recorder:
             if recorded.circuits:
                 # Before the slots are free again, so that this process claims nothing of a circuit that opens.
                 await self._settle_circuits(recorded.circuits)
-            self._settled(batch)
+            self._note_settled(batch)
             return
+
+    def _note_settled(self, batch: Sequence[Finished]) -> None:
+        for item in batch:
+            if item.settle is not Settle.SUCCEEDED:
+                self._undecided[item.endpoint_id] -= 1
+                if not self._undecided[item.endpoint_id]:
+                    del self._undecided[item.endpoint_id]
+        self._settled(batch)
 
     async def _settle_circuits(self, endpoint_ids: Sequence[UUID]) -> None:
         """Open and close circuits. A failure costs nothing but time: the endpoint's next result asks again."""

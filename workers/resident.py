@@ -149,7 +149,7 @@ class Resident:
         heart = asyncio.create_task(self._heartbeats(engine, drain), name="heartbeat")
         if settings.wake_by_notify:
             self._keep(listen(engine, heard=drain.kick))
-        # All that is imported late was so by now: the connection, the guard's proof, a first look of the drain.
+        # What lives as long as the process is there by now.
         garbage.settle()
         log.info("worker.started", name=settings.worker_name)
         assert self._stop_requested is not None  # noqa: S101 - set before

@@ -77,7 +77,7 @@ class Suspects:
         return False
 
     async def hold(
-        self, engine: Autocommit, *, margin_seconds: float, lost: Callable[[Claimed], None]
+        self, engine: Autocommit, *, margin_seconds: float, lost: Callable[[Claimed], object]
     ) -> None:
         """Keep the leases of those that wait, until cancelled: losing them would look like another lost worker.
 

@@ -194,8 +194,6 @@ def _amqp_options() -> dict[str, Any]:
 
 def _redis_options() -> dict[str, Any]:
     return {
-        "visibility_timeout": 300,
-        "unacked_restore_interval": 5,
         "socket_connect_timeout": SOCKET_SECONDS,
         "socket_timeout": 5.0,
         "socket_keepalive": True,

@@ -42,7 +42,7 @@ class LaneResult(msgspec.Struct, gc=False, kw_only=True):
     settings_version: int
     timeout_seconds: int
     taken: int
-    # How many it was allowed to take; 0 with `blocked_until` or a full cap.
+    # How many it was allowed to take; 0 with a full cap or no token left.
     room: int
     # Paused, held or disabled, its circuit not closed, or a FIFO line behind a dead head: only what has the rank FORCED
     # goes (and that head, when it was asked for).

@@ -41,7 +41,9 @@ WITH wanted AS MATERIALIZED (
 _FOUND = """
 , wanted AS MATERIALIZED (
   SELECT l.endpoint_id, count(*) OVER () AS walked,
-    least(greatest(1, :want / count(*) OVER ())::int, :most - coalesce(b.in_flight - b.answered, 0)) AS share,
+    -- Answered requests hold the caller's slots until they are recorded: of one endpoint so many at most.
+    least(greatest(1, :want / count(*) OVER ())::int, :most - coalesce(b.in_flight - b.answered, 0),
+      2 * :most - coalesce(b.in_flight, 0)) AS share,
     coalesce(b.answered, 0) AS answered
   FROM lane l
   LEFT JOIN unnest(CAST(:busy AS uuid[]), CAST(:busy_in_flight AS int[]), CAST(:busy_answered AS int[]))

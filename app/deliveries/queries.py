@@ -142,12 +142,14 @@ def place_of(row: QueuedDelivery, runtime: EndpointRuntime, *, head: UUID | None
 
 def lane_of(endpoint: Endpoint, runtime: EndpointRuntime) -> Lane:
     """Return the state of an endpoint, as far as it decides when its deliveries go."""
+    cap = min(runtime.max_in_flight, runtime.ramp or runtime.max_in_flight)
     return Lane(
         enabled=endpoint.enabled,
         paused=endpoint.paused,
         fifo=runtime.fifo,
-        in_flight=runtime.in_flight,
-        max_in_flight=min(runtime.max_in_flight, runtime.ramp or runtime.max_in_flight),
+        # What is answered and not recorded yet is counted, too, though its place is in use again.
+        in_flight=min(runtime.in_flight, cap),
+        max_in_flight=cap,
         held_until=runtime.held_until,
         held_reason=runtime.held_reason,
         circuit_state=runtime.circuit_state,
