@@ -489,6 +489,20 @@ async def test_wide_fan_out_is_expanded_and_delivered(shop: Workshop, receiver: 
     assert {request.path for request in receiver.requests} == {f"/{n}" for n in range(30)}
 
 
+async def test_wide_fan_out_needs_no_wake_up(shop: Workshop, receiver: Receiver) -> None:
+    """One that is accepted while nobody is told is found by a worker's own look."""
+    endpoint = await shop.endpoint(url=receiver.url("/in"))
+    many = [endpoint, *await shop.copies(endpoint, 9)]
+
+    async with open_worker(shop, sweep_seconds=0.1, worker_poll_seconds=0.1):
+        # Its first look is over: it found nothing, and nobody says that there is more.
+        await shop.publish(endpoint)
+        await receiver.until(lambda: len(receiver.requests) == 1)
+        await shop.accept(shop.submission(many), inline=5)
+        await receiver.until(lambda: len(receiver.requests) == 11)
+        await all_settled(shop)
+
+
 async def test_both_secrets_sign_during_a_rotations_grace(shop: Workshop, receiver: Receiver) -> None:
     """While the grace lasts a receiver with either secret verifies; after it the old one does not."""
     endpoint = await shop.endpoint(url=receiver.url("/in"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from workers.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from uuid import UUID
 
     from app.deliveries.record import Finished
     from tests.integration.engine.making import Workshop
@@ -122,3 +124,63 @@ async def test_drained_waits_for_what_is_added_last(shop: Workshop, desk: Desk) 
         assert desk.settled[-1].id == item.id
 
     assert await shop.value("SELECT count(*) FROM attempts") == 10
+
+
+async def in_hand(shop: Workshop, desk: Desk, *settles: Settle) -> tuple[UUID, list[Finished]]:
+    """Put results of one endpoint into the recorder's hands, before it has begun to flush them."""
+    endpoint = await shop.endpoint(max_in_flight=20)
+    await shop.publish(endpoint, len(settles))
+    claimed = await shop.claim(endpoint, share=20)
+    results = [shop.result(item, settle) for item, settle in zip(claimed, settles, strict=True)]
+    for result in results:
+        desk.recorder.add(result, lease_ends=time.monotonic() + 60)
+    return endpoint, results
+
+
+async def test_what_a_claim_counts_on_is_recorded_after_it(shop: Workshop, desk: Desk) -> None:
+    """Successes that are kept wait for the end of the block; results that nobody counts on do not."""
+    endpoint, (first, second) = await in_hand(shop, desk, Settle.SUCCEEDED, Settle.SUCCEEDED)
+
+    with desk.recorder.keeping(seconds=20) as kept:
+        other, (result,) = await in_hand(shop, desk, Settle.SUCCEEDED)
+        await wait_until(lambda: desk.settled, seconds=20, what="the other one is recorded")
+        assert (kept, desk.settled) == ({endpoint: 2}, [result])
+        assert desk.recorder.answered(seconds=20).get(other) is None
+    await drained(desk)
+
+    assert desk.settled == [result, first, second]
+
+
+async def test_a_claim_that_hangs_holds_up_no_result_for_long(shop: Workshop, desk: Desk) -> None:
+    """After the time that a claim may take, what it counted on is recorded, whether it is back or not."""
+    endpoint, results = await in_hand(shop, desk, Settle.SUCCEEDED)
+
+    with desk.recorder.keeping(seconds=0.0) as kept:
+        assert kept == {endpoint: 1}
+        await drained(desk)
+
+    assert desk.settled == results
+
+
+@pytest.mark.parametrize("settle", [Settle.RETRY, Settle.DEAD, Settle.RELEASED])
+async def test_only_successes_free_places_before_their_record(
+    shop: Workshop, desk: Desk, settle: Settle
+) -> None:
+    """With any other result of the endpoint in hand (it may ask to be left alone) no place of it is used again."""
+    endpoint, results = await in_hand(shop, desk, *[Settle.SUCCEEDED] * 9, settle)
+    before = desk.recorder.answered(seconds=1)
+    other, _ = await in_hand(shop, desk, Settle.SUCCEEDED)
+    await drained(desk)
+
+    # Afterwards it decides nothing any more.
+    again = desk.recorder.add(results[0], lease_ends=time.monotonic() + 60)
+
+    assert (before, endpoint != other, again) == ({}, True, True)
+
+
+async def test_places_of_short_leases_are_not_used_again(shop: Workshop, desk: Desk) -> None:
+    """A lease that would end before the claim is through and the result recorded keeps its place."""
+    endpoint, _ = await in_hand(shop, desk, Settle.SUCCEEDED)
+
+    assert desk.recorder.answered(seconds=29) == {endpoint: 1}
+    assert desk.recorder.answered(seconds=31) == {}
