@@ -28,7 +28,7 @@ from workers.sender import OWN_FAULT_SECONDS, cancelled, released
 from workers.suspects import Suspects
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Collection, Coroutine, Sequence
     from uuid import UUID
 
     from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -51,7 +51,7 @@ PROMOTE_SECONDS = 0.5
 MOST_PROMOTED = 1_000
 # No wait for something that is nearly due is shorter.
 SHORTEST_SECONDS = 0.01
-# One endpoint holds at most this share of a process' slots.
+# The requests of one endpoint hold at most this share of a process' slots, with its answered ones twice that.
 ENDPOINT_SHARE = 10
 # A claim is worth its round trip when this part of the slots is free.
 CLAIM_WHEN_FREE = 4
@@ -268,9 +268,9 @@ class Drain:
             self._lanes.settle(result, now=now)
         if claimed:
             metrics.CLAIMED.inc(len(claimed))
-            # Places were used again whose leases may have run out meanwhile: they may be another worker's.
-            late = bool(answered) and time.monotonic() - asked_at > REUSE_SECONDS
-            await self._start(connection, claimed, claimed_from=now, send=not late)
+            # Leases whose places were used again may have run out meanwhile: the places may be another worker's.
+            late = answered.keys() if time.monotonic() - asked_at > REUSE_SECONDS else ()
+            await self._start(connection, claimed, claimed_from=now, late=late)
         return bool(claimed) or self._lanes.eligible > 0
 
     async def _discover(self, connection: AsyncConnection) -> None:
@@ -299,7 +299,12 @@ class Drain:
         return turn
 
     async def _start(
-        self, connection: AsyncConnection, claimed: list[Claimed], *, claimed_from: float, send: bool
+        self,
+        connection: AsyncConnection,
+        claimed: list[Claimed],
+        *,
+        claimed_from: float,
+        late: Collection[UUID],
     ) -> None:
         for item in claimed:
             self._in_flight[item.endpoint_id] += 1
@@ -317,7 +322,7 @@ class Drain:
             event, endpoint = self._events.of(item), settings.get(item.endpoint_id)
             if event is None or event.data is None or endpoint is None:
                 self._recorder.add(cancelled(item))
-            elif self._stopping or not send:
+            elif self._stopping or item.endpoint_id in late:
                 self._recorder.add(released(item))
             elif item.lost_count:
                 if not self._suspects.add(item):
@@ -356,9 +361,10 @@ class Drain:
         metrics.note_attempt(
             outcome=finished.outcome, error_class=finished.error_class, duration_ms=finished.duration_ms
         )
-        # Where one goes at a time, the next one goes when this one is recorded.
-        alone = item.fifo or item.recovering
-        reusable = self._recorder.add(finished, lease_ends=0.0 if alone else lease_ends)
+        # Where one goes at a time, the next one goes when this one is recorded; and what has no time is not kept.
+        if item.fifo or item.recovering or lease_ends < time.monotonic() + 2 * REUSE_SECONDS:
+            lease_ends = 0.0
+        reusable = self._recorder.add(finished, lease_ends=lease_ends)
         if reusable and self._lanes.unpark_full(item.endpoint_id):
             self._kicked.set()
 

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -36,8 +36,19 @@ FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.1, 2.0
 FLUSH_DEADLINE_SECONDS = 20.0
 # How much longer than it was asked for results are kept: timers may be early by a turn of the loop.
 KEPT_MARGIN_SECONDS = 1.0
+# A result that waits for longer is not kept again: claims may follow each other without a pause.
+MOST_WAIT_SECONDS = 0.1
 # Results wait behind it.
 CIRCUITS_DEADLINE_SECONDS = 5.0
+
+
+class InHand(NamedTuple):
+    """A result that waits for its record. Times are instants of `time.monotonic()`."""
+
+    item: Finished
+    since: float
+    # Until then its place under the endpoint's cap may be used again before the record; 0.0 for never.
+    lease_ends: float
 
 
 class Recorder:
@@ -58,10 +69,11 @@ class Recorder:
         self._transactions = transactions
         self._flush_seconds = flush_seconds
         self._settled = settled
-        # With the end of its lease, where its place under the endpoint's cap may be used again before the record.
-        self._waiting: list[tuple[Finished, float]] = []
-        # Taken out of these while a claim counts on their places: see `keeping`.
-        self._kept: list[tuple[Finished, float]] = []
+        self._waiting: list[InHand] = []
+        # Taken out of these while a claim counts on their places, and what comes of their endpoints meanwhile: an
+        # endpoint's results are recorded in their order. See `keeping`.
+        self._kept: list[InHand] = []
+        self._kept_endpoints: set[UUID] = set()
         # Endpoints with results in hand that are no successes: their records decide what goes next.
         self._undecided: Counter[UUID] = Counter()
         self._something = asyncio.Event()
@@ -79,18 +91,20 @@ class Recorder:
         With `lease_ends`, an instant of `time.monotonic()`, a success's place under the endpoint's cap may be used again
         before that. Return whether it may be now.
         """
+        endpoint_id = finished.endpoint_id
         if finished.settle is not Settle.SUCCEEDED:
             # It may open the circuit or hold the endpoint.
-            self._undecided[finished.endpoint_id] += 1
+            self._undecided[endpoint_id] += 1
             lease_ends = 0.0
-        self._waiting.append((finished, lease_ends))
+        entry = InHand(finished, time.monotonic(), lease_ends)
+        (self._kept if endpoint_id in self._kept_endpoints else self._waiting).append(entry)
         self._empty.clear()
         self._something.set()
-        return lease_ends > 0.0 and not self._undecided[finished.endpoint_id]
+        return lease_ends > 0.0 and not self._undecided[endpoint_id]
 
     def answered(self, *, seconds: float) -> Counter[UUID]:
         """Count, by endpoint, the successes in hand whose places may be used again by what takes `seconds` at most."""
-        return Counter(item.endpoint_id for item, _ in self._reusable(seconds=seconds))
+        return Counter(entry.item.endpoint_id for entry in self._reusable(seconds=seconds))
 
     @contextmanager
     def keeping(
@@ -105,33 +119,35 @@ class Recorder:
         if not kept:
             yield Counter()
             return
-        tokens = {item.token for item, _ in kept}
-        self._waiting = [entry for entry in self._waiting if entry[0].token not in tokens]
-        self._kept = kept
+        tokens = {entry.item.token for entry in kept}
+        self._waiting = [entry for entry in self._waiting if entry.item.token not in tokens]
+        self._kept = [*kept]
+        self._kept_endpoints = {entry.item.endpoint_id for entry in kept}
         timer = asyncio.get_running_loop().call_later(seconds + KEPT_MARGIN_SECONDS, self._let_go)
         try:
-            yield Counter(item.endpoint_id for item, _ in kept)
+            yield Counter(entry.item.endpoint_id for entry in kept)
         finally:
             timer.cancel()
             self._let_go()
 
-    def _reusable(
-        self, endpoint_ids: Container[UUID] | None = None, *, seconds: float
-    ) -> list[tuple[Finished, float]]:
+    def _reusable(self, endpoint_ids: Container[UUID] | None = None, *, seconds: float) -> list[InHand]:
+        now = time.monotonic()
         # Until the block is over, and then as long again: for the record.
-        until = time.monotonic() + 2 * seconds
+        until = now + 2 * seconds
         return [
-            (item, lease_ends)
-            for item, lease_ends in self._waiting
-            if lease_ends > until
-            and not self._undecided[item.endpoint_id]
-            and (endpoint_ids is None or item.endpoint_id in endpoint_ids)
+            entry
+            for entry in self._waiting
+            if entry.lease_ends > until
+            and now - entry.since < MOST_WAIT_SECONDS
+            and not self._undecided[entry.item.endpoint_id]
+            and (endpoint_ids is None or entry.item.endpoint_id in endpoint_ids)
         ]
 
     def _let_go(self) -> None:
         if self._kept:
             self._waiting[:0] = self._kept
             self._kept = []
+            self._kept_endpoints = set()
             self._something.set()
 
     async def drained(self) -> None:
@@ -154,7 +170,7 @@ class Recorder:
                     await asyncio.sleep(self._flush_seconds)
                 batch, self._waiting = self._waiting[:MOST_PER_FLUSH], self._waiting[MOST_PER_FLUSH:]
                 if batch:
-                    await self._flush([item for item, _ in batch])
+                    await self._flush([entry.item for entry in batch])
             if not self._waiting and not self._kept:
                 self._empty.set()
 

@@ -182,7 +182,8 @@ class Resident:
 
     async def _heartbeats(self, engine: AsyncEngine, drain: Drain) -> None:
         heart_id: UUID = ids.uuid7(self._clock.unix_ms())
-        look_at = time.monotonic() + unasked.LOOK_SECONDS
+        # Beat may begin later than this process, and asks for the first time a minute after that.
+        look_at = time.monotonic() + unasked.FIRST_LOOK_SECONDS
         while True:
             # Alive means that claims finish, not that the process exists.
             if time.monotonic() - drain.last_round_at < 2 * HEARTBEAT_SECONDS:
@@ -204,7 +205,7 @@ class Resident:
         if not self._upkeep_running and await unasked.is_overdue(engine):
             log.warning(
                 "upkeep.unasked",
-                detail=f"Nobody has asked for upkeep for {unasked.OVERDUE_MINUTES} minutes, so this worker runs it. "
+                detail=f"Upkeep has not been run for {unasked.OVERDUE_MINUTES} minutes, so this worker runs it. "
                 "See that `bellwire beat` runs and that the broker answers.",
             )
             self._begin_upkeep()

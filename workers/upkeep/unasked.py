@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 # Charts are counted up to the last minute or two. Each process looks so often, at one row.
 LOOK_SECONDS = 60.0
 OVERDUE_MINUTES = 5
+FIRST_LOOK_SECONDS = 60.0 * OVERDUE_MINUTES
 
 _OVERDUE = text(
     "SELECT coalesce((SELECT at FROM rollup_progress WHERE name = 'fresh')"

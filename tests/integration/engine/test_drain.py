@@ -241,8 +241,14 @@ async def test_cap_holds_over_workers(shop: Workshop, receiver: Receiver) -> Non
     assert receiver.peak["/in"] <= 3
 
 
-async def test_a_slow_record_holds_up_no_place(shop: Workshop, receiver: Receiver) -> None:
+async def test_a_slow_record_holds_up_no_place(
+    shop: Workshop, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A place is free once the request has succeeded: one at a time goes out, and several share a record."""
+    # Only the answer brings the lane back before the record does.
+    monkeypatch.setattr("workers.lanes.FULL_PARK_SECONDS", 60.0)
+    monkeypatch.setattr("workers.lanes.MAX_PARK_SECONDS", 60.0)
+    monkeypatch.setattr("workers.recorder.MOST_WAIT_SECONDS", 60.0)
     endpoint = await shop.endpoint(url=receiver.url("/in"), max_in_flight=1)
     await shop.publish(endpoint, 30)
     records = 0
@@ -257,6 +263,20 @@ async def test_a_slow_record_holds_up_no_place(shop: Workshop, receiver: Receive
 
     assert (len(receiver.requests), receiver.peak["/in"]) == (30, 1)
     assert records < 30
+
+
+async def test_a_circuit_that_closed_a_moment_ago_waits_for_records(
+    shop: Workshop, receiver: Receiver
+) -> None:
+    """While the room ramps up no place is used again: each step is what is on record."""
+    endpoint = await shop.endpoint(url=receiver.url("/in"), max_in_flight=100, runtime={"ramp": 1})
+    await shop.publish(endpoint, 3)
+
+    async with open_worker(shop, worker_flush_seconds=0.3):
+        await receiver.until(lambda: len(receiver.requests) >= 2)
+        # The first one went alone, and was on record before the second one.
+        assert await shop.value("SELECT count(*) FROM attempts") >= 1
+        await all_settled(shop)
 
 
 async def test_places_of_leases_that_are_nearly_over_are_kept(

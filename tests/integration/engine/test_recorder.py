@@ -151,6 +151,36 @@ async def test_what_a_claim_counts_on_is_recorded_after_it(shop: Workshop, desk:
     assert desk.settled == [result, first, second]
 
 
+async def test_results_of_an_endpoint_keep_their_order(shop: Workshop, desk: Desk) -> None:
+    """A failure that comes while a success before it is kept is recorded behind it: failures in a row are counted."""
+    endpoint = await shop.endpoint(max_in_flight=20, runtime={"consecutive_failures": 8})
+    await shop.publish(endpoint, 2)
+    first, second = await shop.claim(endpoint)
+    desk.recorder.add(shop.result(first), lease_ends=time.monotonic() + 60)
+
+    with desk.recorder.keeping([endpoint], seconds=1):
+        desk.recorder.add(shop.result(second, Settle.RETRY))
+        await in_hand(shop, desk, Settle.SUCCEEDED)
+        await wait_until(lambda: desk.settled, seconds=20, what="another endpoint's result is recorded")
+    await drained(desk)
+
+    assert [item.id for item in desk.settled[1:]] == [first.id, second.id]
+    assert (await shop.runtime(endpoint)).consecutive_failures == 1
+
+
+async def test_a_result_is_kept_for_a_moment_only(
+    shop: Workshop, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside claims that follow each other without a pause a result is recorded all the same."""
+    monkeypatch.setattr("workers.recorder.MOST_WAIT_SECONDS", 0.0)
+
+    endpoint, _ = await in_hand(shop, desk, Settle.SUCCEEDED)
+
+    with desk.recorder.keeping([endpoint], seconds=1) as kept:
+        assert kept == {}
+        await drained(desk)
+
+
 async def test_a_claim_that_hangs_holds_up_no_result_for_long(shop: Workshop, desk: Desk) -> None:
     """After the time that a claim may take, what it counted on is recorded, whether it is back or not."""
     endpoint, results = await in_hand(shop, desk, Settle.SUCCEEDED)
@@ -169,13 +199,14 @@ async def test_only_successes_free_places_before_their_record(
     """With any other result of the endpoint in hand (it may ask to be left alone) no place of it is used again."""
     endpoint, results = await in_hand(shop, desk, *[Settle.SUCCEEDED] * 9, settle)
     before = desk.recorder.answered(seconds=1)
+    meanwhile = desk.recorder.add(results[0], lease_ends=time.monotonic() + 60)
     other, _ = await in_hand(shop, desk, Settle.SUCCEEDED)
     await drained(desk)
 
     # Afterwards it decides nothing any more.
     again = desk.recorder.add(results[0], lease_ends=time.monotonic() + 60)
 
-    assert (before, endpoint != other, again) == ({}, True, True)
+    assert (before, endpoint != other, meanwhile, again) == ({}, True, False, True)
 
 
 async def test_places_of_short_leases_are_not_used_again(shop: Workshop, desk: Desk) -> None:

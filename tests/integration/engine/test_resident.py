@@ -126,7 +126,7 @@ async def test_upkeep_runs_unasked(
         return ran[-1]
 
     is_overdue = unasked.is_overdue
-    monkeypatch.setattr(unasked, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(unasked, "FIRST_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(unasked, "is_overdue", look)
     resident = Resident(shop.settings)
 
@@ -143,3 +143,5 @@ async def test_upkeep_runs_unasked(
         await asyncio.to_thread(resident.stop)
 
     assert ran[0] is runs
+    if not runs:
+        assert await shop.value("SELECT at < now() - interval '1 min' FROM rollup_progress")

@@ -202,6 +202,39 @@ def test_unknown_lanes_are_none_of_its_business() -> None:
     assert (len(book), book.eligible) == (1, 1)
 
 
+@pytest.mark.parametrize(
+    ("result", "back"),
+    [
+        (found(endpoint_of(1, 1, 1), taken=1, room=1), True),
+        (found(endpoint_of(1, 1, 1), taken=1, room=1, wait=0.5), False),
+        (found(endpoint_of(1, 1, 1), taken=0, room=0, blocked=True), False),
+        (found(endpoint_of(1, 1, 1), taken=2, room=2), False),
+    ],
+    ids=["its cap is reached", "no token is left", "blocked", "there is more"],
+)
+def test_an_answer_brings_back_what_waits_for_a_place(result: LaneResult, *, back: bool) -> None:
+    """A lane that a token, a hold or a circuit keeps is not asked again for each answer."""
+    book = book_of(lane(1, 1, 1))
+    book.settle(result, now=0.0)
+    parked = not book.eligible
+
+    assert book.unpark_full(result.endpoint_id) is back
+    assert book.eligible == (1 if back or not parked else 0)
+    # Once is enough; and what was parked anew for another reason waits for that.
+    assert book.unpark_full(result.endpoint_id) is False
+
+
+def test_an_answer_brings_back_what_had_its_share() -> None:
+    """A lane that was passed by because this process has enough of it under way comes back, and one that is gone not."""
+    book = book_of(lane(1, 1, 1), lane(1, 1, 2))
+    one, other = endpoint_of(1, 1, 1), endpoint_of(1, 1, 2)
+    for endpoint_id in (one, other):
+        book.park(endpoint_id, now=0.0)
+    book.forget(other)
+
+    assert (book.unpark_full(one), book.unpark_full(other)) == (True, False)
+
+
 LANES = st.builds(lane, st.integers(1, 4), st.integers(1, 3), st.integers(1, 4))
 
 
