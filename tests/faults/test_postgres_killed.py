@@ -51,6 +51,7 @@ async def test_killed_postgres_costs_time_only(scene: Scene) -> None:
     await load
     await scene.checker.settle()
 
+    receiver.refresh()
     # A request under way when Postgres died, or whose result could not be recorded before its lease ended.
     scene.checker.explain(
         {r.event_id for r in receiver.receipts if killed_at - LEASE_SECONDS < r.at < back_at + LEASE_SECONDS}

@@ -87,7 +87,10 @@ async def test_upkeeps_at_once_do_each_duty_once(scene: Scene) -> None:
 async def test_a_lost_lease_is_swept_once(scene: Scene) -> None:
     """Two workers that see the same leases end take each of them up once, with one attempt `unknown`."""
     stack, receiver = scene.stack, scene.receiver
-    endpoint = await stack.create_endpoint("/swept", event_types=["swept.*"], max_in_flight=HELD)
+    # Longer than it takes on a busy machine until all are held and both workers are dead: none may time out before.
+    endpoint = await stack.create_endpoint(
+        "/swept", event_types=["swept.*"], max_in_flight=HELD, timeout_seconds=15
+    )
     await receiver.behave("/swept", hold=True)
     await scene.publisher.publish_many(HELD, event_types=["swept.one"])
     await receiver.wait_for(lambda: receiver.in_progress() == HELD, seconds=BOUND_SECONDS, what="a full cap")
